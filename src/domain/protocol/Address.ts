@@ -1,0 +1,13 @@
+/** Where datagrams go and come from: a numeric IP address and a UDP port, never a host name. */
+export interface Address {
+  /** `192.0.2.1` or `2001:db8::1`, without brackets or zone. */
+  readonly host: string
+  /** 1..65535. */
+  readonly port: number
+}
+
+export const equals = (a: Address, b: Address): boolean => a.port === b.port && a.host === b.host
+
+/** `192.0.2.1:443` or `[2001:db8::1]:443`. */
+export const format = (address: Address): string =>
+  address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`

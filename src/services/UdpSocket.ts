@@ -1,0 +1,57 @@
+/** UDP sockets that receive and send in batches: one Effect per event-loop turn, not one per datagram. */
+import type * as Array from "effect/Array"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Address } from "../domain/protocol/Address.ts"
+
+/** A datagram and its other end: its source when received, its destination when sent. */
+export interface Datagram {
+  readonly bytes: Uint8Array
+  readonly remote: Address
+}
+
+/**
+ * - `Busy`: the port is in use (EADDRINUSE).
+ * - `Denied`: not allowed to bind here (EACCES).
+ * - `Unavailable`: the address is not one of this host (EADDRNOTAVAIL), or sockets of its family do not exist.
+ * - `Closed`: the socket's scope has closed.
+ */
+export class UdpSocketError extends Data.TaggedError("UdpSocketError")<{
+  readonly reason: "Busy" | "Denied" | "Unavailable" | "Closed" | "Other"
+  /** One line for people: what, where. */
+  readonly message: string
+  readonly cause?: unknown
+}> {}
+
+export interface BindOptions {
+  /** Numeric address to bind, `0.0.0.0` or `::` for all. */
+  readonly host: string
+  /** 0 lets the system choose. */
+  readonly port: number
+}
+
+export interface BoundSocket {
+  readonly address: Address
+  /**
+   * Waits for a datagram and takes with it all others that have arrived. Fails with `Closed` when the scope closes.
+   * The receive queue is bounded: under overload the oldest excess is dropped, as a kernel would. Buffers belong to the
+   * caller. Datagrams whose source port is 0 cannot be answered and never show up here.
+   */
+  readonly receive: Effect.Effect<Array.NonEmptyReadonlyArray<Datagram>, UdpSocketError>
+  /**
+   * Hands the batch to the network, in order, and completes when there is room for more (backpressure). A datagram that
+   * cannot be sent (unreachable, refused, too long, no buffer) is lost silently, as on any network; buffers must not be
+   * changed afterwards.
+   */
+  readonly send: (batch: ReadonlyArray<Datagram>) => Effect.Effect<void>
+}
+
+export class UdpSocket extends Context.Service<
+  UdpSocket,
+  {
+    /** Binds a socket that closes with the scope. */
+    readonly bind: (options: BindOptions) => Effect.Effect<BoundSocket, UdpSocketError, Scope.Scope>
+  }
+>()("clawchat/services/UdpSocket") {}
