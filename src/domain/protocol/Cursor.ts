@@ -85,7 +85,7 @@ export class Reader {
 
   /** A copy of the next `length` bytes. */
   copy(length: number): Uint8Array {
-    return this.view(length).slice()
+    return Uint8Array.from(this.view(length))
   }
 
   #uint(at: number, length: number): number {
@@ -176,7 +176,7 @@ export const varintLength = (value: number): number => {
 
 const EMPTY = new Uint8Array(0)
 const encoder = new TextEncoder()
-const decoder = new TextDecoder("utf-8", { fatal: true })
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
 /** UTF-8 bytes of `text`. */
 export const utf8 = (text: string): Uint8Array => encoder.encode(text)

@@ -1,0 +1,194 @@
+/**
+ * Crypto on Node's own OpenSSL, synchronous on the packet path.
+ *
+ * Everything handed out is a plain `Uint8Array` and never a `Buffer`, whose `slice` is a view: whoever copies a
+ * plaintext gets a copy. Symmetric keys become KeyObjects once, for a raw key costs its set-up again in every packet.
+ */
+import * as crypto from "node:crypto"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import {
+  type AeadKey,
+  type Entropy,
+  KEY_LENGTH,
+  type KeyPair,
+  type MaskKey,
+  NONCE_LENGTH,
+  type Primitives,
+  TAG_LENGTH
+} from "../domain/protocol/Primitives.ts"
+import { Crypto, type FileKdf } from "../services/Crypto.ts"
+
+const AEAD = "aes-256-gcm"
+/** Without it Node takes tags of 4 bytes for good. */
+const AEAD_OPTIONS: crypto.CipherGCMOptions = { authTagLength: TAG_LENGTH }
+
+/** RFC 8410: what stands before the 32 raw bytes of an X25519 key in PKCS #8 and in SubjectPublicKeyInfo. */
+const PKCS8_PREFIX = Uint8Array.of(0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x6e, 4, 0x22, 4, 0x20)
+const SPKI_PREFIX = Uint8Array.of(0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x6e, 3, 0x21, 0)
+
+const plain = (buffer: Uint8Array): Uint8Array => new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength)
+
+const secretKey = (key: Uint8Array): crypto.KeyObject => {
+  if (key.length !== KEY_LENGTH) throw new RangeError(`a key of ${key.length} bytes`)
+  return crypto.createSecretKey(key)
+}
+
+const checkNonce = (nonce: Uint8Array): void => {
+  if (nonce.length !== NONCE_LENGTH) throw new RangeError(`a nonce of ${nonce.length} bytes`)
+}
+
+const aeadKey = (key: Uint8Array): AeadKey => {
+  const secret = secretKey(key)
+  return {
+    sealInto: (nonce, aad, plaintext, out, offset) => {
+      checkNonce(nonce)
+      const cipher = crypto.createCipheriv(AEAD, secret, nonce, AEAD_OPTIONS)
+      cipher.setAAD(aad)
+      out.set(cipher.update(plaintext), offset)
+      cipher.final()
+      out.set(cipher.getAuthTag(), offset + plaintext.length)
+    },
+    open: (nonce, aad, sealed) => {
+      checkNonce(nonce)
+      const end = sealed.length - TAG_LENGTH
+      if (end < 0) return undefined
+      const decipher = crypto.createDecipheriv(AEAD, secret, nonce, AEAD_OPTIONS)
+      decipher.setAAD(aad)
+      decipher.setAuthTag(sealed.subarray(end))
+      const plaintext = decipher.update(sealed.subarray(0, end))
+      try {
+        decipher.final()
+      } catch {
+        return undefined
+      }
+      return plain(plaintext)
+    }
+  }
+}
+
+const maskKey = (key: Uint8Array): MaskKey => {
+  // ECB without padding carries nothing from one block to the next, so one cipher serves every packet.
+  const cipher = crypto.createCipheriv("aes-256-ecb", secretKey(key), null).setAutoPadding(false)
+  return {
+    mask: (sample) => {
+      if (sample.length !== 16) throw new RangeError(`a sample of ${sample.length} bytes`)
+      return plain(cipher.update(sample))
+    }
+  }
+}
+
+const privateKeyObject = (privateKey: Uint8Array): crypto.KeyObject => {
+  const der = Buffer.alloc(PKCS8_PREFIX.length + KEY_LENGTH)
+  der.set(PKCS8_PREFIX)
+  der.set(privateKey, PKCS8_PREFIX.length)
+  const key = crypto.createPrivateKey({ key: der, format: "der", type: "pkcs8" })
+  der.fill(0)
+  return key
+}
+
+const publicKeyObject = (publicKey: Uint8Array): crypto.KeyObject => {
+  const der = Buffer.alloc(SPKI_PREFIX.length + KEY_LENGTH)
+  der.set(SPKI_PREFIX)
+  der.set(publicKey, SPKI_PREFIX.length)
+  return crypto.createPublicKey({ key: der, format: "der", type: "spki" })
+}
+
+const keyPair = (privateKey: Uint8Array): KeyPair => {
+  if (privateKey.length !== KEY_LENGTH) throw new RangeError(`a private key of ${privateKey.length} bytes`)
+  const spki = crypto.createPublicKey(privateKeyObject(privateKey)).export({ format: "der", type: "spki" })
+  return { privateKey: Uint8Array.from(privateKey), publicKey: Uint8Array.from(spki.subarray(SPKI_PREFIX.length)) }
+}
+
+const dh = (privateKey: Uint8Array, publicKey: Uint8Array): Uint8Array | undefined => {
+  if (privateKey.length !== KEY_LENGTH || publicKey.length !== KEY_LENGTH) return undefined
+  try {
+    const shared = crypto.diffieHellman({
+      privateKey: privateKeyObject(privateKey),
+      publicKey: publicKeyObject(publicKey)
+    })
+    // OpenSSL refuses the all-zero result itself; this holds whatever it does in a later version.
+    return shared.every((byte) => byte === 0) ? undefined : plain(shared)
+  } catch {
+    return undefined
+  }
+}
+
+const hash = (...parts: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const state = crypto.createHash("sha256")
+  for (const part of parts) state.update(part)
+  return plain(state.digest())
+}
+
+const hmac = (key: Uint8Array, ...parts: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const state = crypto.createHmac("sha256", key)
+  for (const part of parts) state.update(part)
+  return plain(state.digest())
+}
+
+/** The protocol's primitives on node:crypto. */
+export const primitives: Primitives = {
+  aeadKey,
+  maskKey,
+  keyPair,
+  dh,
+  hash,
+  hmac,
+  hkdf: (salt, ikm, info, length) => new Uint8Array(crypto.hkdfSync("sha256", ikm, salt, info, length)),
+  equal: (a, b) => a.length === b.length && crypto.timingSafeEqual(a, b)
+}
+
+/** Unpredictable bytes of the operating system's generator. */
+export const entropy: Entropy = (length) => {
+  // Not from Buffer's pool: secrets live in buffers of their own, so wiping one wipes it all.
+  const bytes = new Uint8Array(length)
+  crypto.randomFillSync(bytes)
+  return bytes
+}
+
+/** The same bytes for the same seed, AES-256-CTR of zeros: for simulations and tests, never for keys of anyone. */
+export const entropySeeded = (seed: string): Entropy => {
+  const key = crypto.createHash("sha256").update(seed).digest()
+  const stream = crypto.createCipheriv("aes-256-ctr", key, new Uint8Array(16))
+  return (length) => plain(stream.update(new Uint8Array(length)))
+}
+
+const deriveFileKey = (secret: Uint8Array, salt: Uint8Array, kdf: FileKdf): Effect.Effect<Uint8Array> =>
+  Effect.callback((resume) => {
+    const done = (error: Error | null, key: Uint8Array): void =>
+      resume(error === null ? Effect.succeed(plain(key)) : Effect.die(error))
+    switch (kdf.name) {
+      case "pbkdf2-hmac-sha256":
+        return crypto.pbkdf2(secret, salt, kdf.iterations, KEY_LENGTH, "sha256", done)
+      case "argon2id":
+        return crypto.argon2(
+          "argon2id",
+          {
+            message: secret,
+            nonce: salt,
+            parallelism: kdf.parallelism,
+            tagLength: KEY_LENGTH,
+            memory: kdf.memoryKib,
+            passes: kdf.passes
+          },
+          done
+        )
+    }
+  })
+
+const make = (random: Entropy): Crypto["Service"] => ({
+  primitives,
+  entropy: random,
+  generateKeyPair: () => keyPair(random(KEY_LENGTH)),
+  deriveFileKey
+})
+
+/** Crypto of this host. */
+export const layer: Layer.Layer<Crypto> = Layer.succeed(Crypto, make(entropy))
+
+/** The same primitives over entropy that a seed decides. Every building of the layer starts the stream anew. */
+export const layerSeeded = (seed: string): Layer.Layer<Crypto> =>
+  Layer.effect(
+    Crypto,
+    Effect.sync(() => make(entropySeeded(seed)))
+  )
