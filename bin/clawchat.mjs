@@ -1,0 +1,140 @@
+#!/usr/bin/env node
+// Starts ClawChat on whatever Node is here. This file is read by old ones too: no syntax newer than Node 12.
+//
+// On Node >= 24.7 it loads the program into this process: dist/ when that is newer than all of src/, else src/main.ts.
+// On an older Node it runs itself again on the Node that npm put into node_modules, and stands in for that child:
+// standard streams are shared, signals go down, IPC messages go both ways, exit code and signal come back.
+//
+// The two live and die together. The child holds an IPC channel to this wrapper even when nobody asked for one
+// (CLAWCHAT_PARENT_IPC=1; "relay" when the wrapper has a parent of its own to talk to). When the channel closes, also
+// because the wrapper was killed outright, the child sends itself SIGTERM. A plain wrapper's channel is hidden from the
+// program: process.send is undefined there, as it is on a new Node.
+
+/* biome-ignore-start lint/style/useNodejsImportProtocol: the oldest Nodes do not know the prefix */
+import { spawn } from "child_process"
+import { existsSync, readdirSync, readFileSync, statSync } from "fs"
+import * as Module from "module"
+import { constants, homedir } from "os"
+import { dirname, join } from "path"
+import { isatty } from "tty"
+import { fileURLToPath, pathToFileURL } from "url"
+
+/* biome-ignore-end lint/style/useNodejsImportProtocol: see above */
+
+const self = fileURLToPath(import.meta.url)
+const root = dirname(dirname(self))
+const src = join(root, "src")
+
+const fail = (message) => {
+  process.stderr.write(`clawchat: ${message}\n`)
+  process.exitCode = 1
+}
+
+const isNewEnough = (version) => {
+  const parts = version.replace(/^v/, "").split(".").map(Number)
+  return parts[0] > 24 || (parts[0] === 24 && parts[1] >= 7)
+}
+
+/** Whether anything below a folder changed at or after `time` (ms). */
+const changedSince = (folder, time) =>
+  readdirSync(folder, { withFileTypes: true }).some((entry) => {
+    const path = join(folder, entry.name)
+    return entry.isDirectory() ? changedSince(path, time) : statSync(path).mtimeMs >= time
+  })
+
+const entryPoint = () => {
+  const built = [join(root, "dist", "clawchat.mjs"), join(root, "clawchat.mjs")].find(existsSync)
+  if (!existsSync(src)) return built
+  return built !== undefined && !changedSince(src, statSync(built).mtimeMs) ? built : join(src, "main.ts")
+}
+
+/** The Node that npm installed for this machine: in this package's node_modules or in one above it. */
+const installedNode = () => {
+  const windows = process.platform === "win32"
+  const name = `node-${windows ? "win" : process.platform}-${process.arch}`
+  for (let folder = root; ; folder = dirname(folder)) {
+    const home = join(folder, "node_modules", name)
+    const node = join(home, "bin", windows ? "node.exe" : "node")
+    if (existsSync(node) && isNewEnough(JSON.parse(readFileSync(join(home, "package.json"), "utf8")).version))
+      return node
+    if (dirname(folder) === folder) return undefined
+  }
+}
+
+/** Compiled code is kept where only this user writes: whoever can write it can run code as the user. */
+const keepCompiledCode = () => {
+  if (Module.enableCompileCache === undefined) return
+  try {
+    const base = process.env.XDG_CACHE_HOME || process.env.LOCALAPPDATA || join(homedir(), ".cache")
+    Module.enableCompileCache(join(base, "clawchat", "code"))
+  } catch (_) {
+    // A user without a home starts a little slower.
+  }
+}
+
+const followParent = () => {
+  const kind = process.env.CLAWCHAT_PARENT_IPC
+  delete process.env.CLAWCHAT_PARENT_IPC
+  if (kind === undefined || !process.channel) return
+  process.on("disconnect", () => process.kill(process.pid, "SIGTERM"))
+  // A listener would keep a finished program alive. unref() says so for good, so it must not be used where the program
+  // may listen itself: there only this one listener is taken out of the count.
+  if (kind === "relay") process.channel.unrefCounted()
+  else {
+    process.channel.unref()
+    process.send = undefined
+  }
+}
+
+const start = () => {
+  const entry = entryPoint()
+  if (entry === undefined) return fail(`this installation is incomplete, ${root} holds no program: install it again`)
+  if (existsSync(src) && !existsSync(join(root, "node_modules")))
+    return fail("dependencies are missing: run npm ci --ignore-scripts in the project's folder")
+  followParent()
+  keepCompiledCode()
+  import(pathToFileURL(entry).href)
+}
+
+const startOn = (node) => {
+  const relay = process.send !== undefined
+  const child = spawn(node, ["--disable-sigusr1", self].concat(process.argv.slice(2)), {
+    env: Object.assign({}, process.env, { CLAWCHAT_PARENT_IPC: relay ? "relay" : "1" }),
+    stdio: ["inherit", "inherit", "inherit", "ipc"]
+  })
+  const ignore = () => {}
+
+  // Ctrl-C reaches every process of the terminal's foreground group, the child too: passing it on would deliver it twice.
+  const terminal = [0, 1, 2].some((fd) => isatty(fd))
+  const passOn = (signal) => () => {
+    if (signal !== "SIGINT" || !terminal) child.kill(signal)
+  }
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"]
+  for (const signal of signals) process.on(signal, passOn(signal))
+
+  if (relay) {
+    process.on("message", (message, handle) => child.connected && child.send(message, handle, ignore))
+    process.on("disconnect", () => child.connected && child.disconnect())
+    child.on("message", (message, handle) => process.connected && process.send(message, handle, ignore))
+    child.on("disconnect", () => process.connected && process.disconnect())
+  }
+
+  child.on("error", (error) => fail(`cannot run ${node} (${error.code}): run npm ci --ignore-scripts again`))
+  child.on("exit", (code, signal) => {
+    if (relay && process.connected) process.disconnect()
+    process.exitCode = signal === null ? code : 128 + (constants.signals[signal] || 0)
+    if (signal === null) return
+    for (const each of signals) process.removeAllListeners(each)
+    process.kill(process.pid, signal)
+  })
+}
+
+if (isNewEnough(process.versions.node)) start()
+else {
+  const node = installedNode()
+  if (node !== undefined) startOn(node)
+  else {
+    const remedy = existsSync(src) ? "run npm ci --ignore-scripts in the project's folder, or " : ""
+    fail(`needs Node 24.7 or newer, this is ${process.version}: ${remedy}install Node 24 (https://nodejs.org)`)
+  }
+}

@@ -1,0 +1,201 @@
+import { execFileSync, fork, type SpawnSyncReturns, spawn, spawnSync } from "node:child_process"
+import { once } from "node:events"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+
+const root = Path.resolve(import.meta.dirname, "..")
+
+/** The system's own Node, not the one npm installed here. */
+const systemNode = (process.env.PATH ?? "")
+  .split(Path.delimiter)
+  .filter((folder) => folder !== "" && !folder.includes("node_modules"))
+  .map((folder) => Path.join(folder, process.platform === "win32" ? "node.exe" : "node"))
+  .find((path) => Fs.existsSync(path))
+const isOld = (version: string): boolean => {
+  const [major = 0, minor = 0] = version.replace(/^v/, "").split(".").map(Number)
+  return major < 24 || (major === 24 && minor < 7)
+}
+const systemVersion =
+  systemNode === undefined ? "none" : execFileSync(systemNode, ["--version"], { encoding: "utf8" }).trim()
+const nodeName = `node-${process.platform === "win32" ? "win" : process.platform}-${process.arch}`
+const hasInstalled = Fs.existsSync(Path.join(root, "node_modules", nodeName))
+
+/** Says which file it is and does what its arguments ask. TypeScript on purpose in src, plain in dist. */
+const program = (name: string, type: string): string => `
+const [verb, ...rest]${type} = process.argv.slice(2)
+if (verb === "argv") process.stdout.write(JSON.stringify(rest))
+if (verb === "which") process.stdout.write(${JSON.stringify(name)})
+if (verb === "node") process.stdout.write(process.versions.node)
+if (verb === "exit") process.exitCode = Number(rest[0])
+if (verb === "die") process.kill(process.pid, rest[0])
+if (verb === "cat") process.stdin.pipe(process.stdout)
+if (verb === "ipc") process.stdout.write(typeof process.send + " " + String(process.env.CLAWCHAT_PARENT_IPC))
+if (verb === "echo") process.on("message", (message) => process.send({ echo: message }))
+if (verb === "wait") {
+  const timer = setInterval(() => {}, 1000)
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"])
+    process.on(signal, () => { process.stdout.write(signal + "\\n"); process.exitCode = 7; clearInterval(timer) })
+  process.stdout.write("ready " + process.pid + "\\n")
+}
+`
+
+let box = ""
+let bin = ""
+beforeAll(() => {
+  box = Fs.realpathSync(Fs.mkdtempSync(Path.join(Os.tmpdir(), "clawchat-bin-")))
+  for (const folder of ["bin", "src/domain", "dist", "node_modules", "cache"])
+    Fs.mkdirSync(Path.join(box, folder), { recursive: true })
+  bin = Path.join(box, "bin/clawchat.mjs")
+  Fs.copyFileSync(Path.join(root, "bin/clawchat.mjs"), bin)
+  Fs.writeFileSync(Path.join(box, "package.json"), '{ "type": "module" }')
+  Fs.writeFileSync(Path.join(box, "src/main.ts"), program("src", ": Array<string>"))
+  Fs.writeFileSync(Path.join(box, "src/domain/Other.ts"), "export const a = 1\n")
+  if (hasInstalled) Fs.symlinkSync(Path.join(root, "node_modules", nodeName), Path.join(box, "node_modules", nodeName))
+})
+afterAll(() => Fs.rmSync(box, { recursive: true, force: true }))
+
+const environment = (): NodeJS.ProcessEnv => ({ ...process.env, XDG_CACHE_HOME: Path.join(box, "cache") })
+
+const suite = (node: string): void => {
+  const run = (args: ReadonlyArray<string>, input?: string): SpawnSyncReturns<string> =>
+    spawnSync(node, [bin, ...args], { encoding: "utf8", env: environment(), ...(input === undefined ? {} : { input }) })
+
+  it("runs the program on Node 24.7 or newer", () => {
+    assert.isFalse(isOld(run(["node"]).stdout))
+  })
+
+  it("passes arguments on as they are", () => {
+    const args = ["two words", "", "--flag=$HOME", "*", "a\"b'c\\d\ne"]
+    assert.deepStrictEqual(JSON.parse(run(["argv", ...args]).stdout), args)
+  })
+
+  it("passes exit codes on", () => {
+    assert.strictEqual(run(["exit", "0"]).status, 0)
+    assert.strictEqual(run(["exit", "3"]).status, 3)
+  })
+
+  it("dies of the signal the program died of", () => {
+    for (const signal of ["SIGTERM", "SIGKILL", "SIGINT"] as const)
+      assert.strictEqual(run(["die", signal]).signal, signal)
+  })
+
+  it("shares standard input to its end", () => {
+    const input = "x".repeat(300_000)
+    assert.strictEqual(run(["cat"], input).stdout, input)
+  })
+
+  it("shows the program no IPC channel that its caller did not open", () => {
+    assert.strictEqual(run(["ipc"]).stdout, "undefined undefined")
+  })
+
+  it("passes signals on once and waits for the program's answer", async () => {
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+      const child = spawn(node, [bin, "wait"], { stdio: ["ignore", "pipe", "inherit"], env: environment() })
+      let output = ""
+      child.stdout.on("data", (chunk: Buffer) => {
+        if (output === "") child.kill(signal)
+        output += chunk.toString()
+      })
+      const [code] = await once(child, "close")
+      assert.strictEqual(code, 7)
+      assert.deepStrictEqual(output.trim().split("\n").slice(1), [signal])
+    }
+  })
+
+  it("relays messages both ways, and ends with its parent's channel", async () => {
+    const child = fork(bin, ["echo"], {
+      execPath: node,
+      execArgv: [],
+      stdio: ["ignore", "ignore", "inherit", "ipc"],
+      env: environment()
+    })
+    child.send({ n: 1 })
+    const [answer] = await once(child, "message")
+    assert.deepStrictEqual(answer, { echo: { n: 1 } })
+    child.disconnect()
+    const [code, signal] = await once(child, "exit")
+    assert.isTrue(code === 0 || signal === "SIGTERM")
+  })
+
+  it("a program that does not listen to its parent's channel ends when it is done", async () => {
+    const child = fork(bin, ["exit", "3"], { execPath: node, execArgv: [], env: environment() })
+    const [code] = await once(child, "exit")
+    assert.strictEqual(code, 3)
+  })
+
+  it("takes dist only when it is newer than everything in src", () => {
+    const dist = Path.join(box, "dist/clawchat.mjs")
+    const now = Math.floor(Fs.statSync(Path.join(box, "src/main.ts")).mtimeMs / 1000)
+    const touch = (file: string, seconds: number): void =>
+      Fs.utimesSync(Path.join(box, file), now + seconds, now + seconds)
+    touch("src/main.ts", 0)
+    touch("src/domain/Other.ts", 0)
+    assert.strictEqual(run(["which"]).stdout, "src")
+    Fs.writeFileSync(dist, program("dist", ""))
+    touch("dist/clawchat.mjs", 5)
+    assert.strictEqual(run(["which"]).stdout, "dist")
+    touch("src/domain/Other.ts", 6)
+    assert.strictEqual(run(["which"]).stdout, "src")
+    touch("src/domain/Other.ts", 5)
+    assert.strictEqual(run(["which"]).stdout, "src")
+    Fs.rmSync(dist)
+  })
+
+  it("a published package has no src and runs the file beside it", () => {
+    const published = Path.join(box, "node_modules/clawchat")
+    Fs.mkdirSync(Path.join(published, "bin"), { recursive: true })
+    Fs.copyFileSync(bin, Path.join(published, "bin/clawchat.mjs"))
+    const start = (): SpawnSyncReturns<string> =>
+      spawnSync(node, [Path.join(published, "bin/clawchat.mjs"), "which"], { encoding: "utf8", env: environment() })
+    const broken = start()
+    assert.strictEqual(broken.status, 1)
+    assert.match(broken.stderr, /^clawchat: this installation is incomplete[^\n]*\n$/)
+    Fs.writeFileSync(Path.join(published, "clawchat.mjs"), program("published", ""))
+    assert.strictEqual(start().stdout, "published")
+    Fs.rmSync(published, { recursive: true })
+  })
+}
+
+describe("bin/clawchat.mjs", () => {
+  it("is executable", () => {
+    assert.strictEqual(Fs.statSync(Path.join(root, "bin/clawchat.mjs")).mode & 0o111, 0o111)
+  })
+
+  describe(`on Node ${process.version}`, () => suite(process.execPath))
+
+  const old = systemNode !== undefined && isOld(systemVersion) && hasInstalled
+  const why = old
+    ? ""
+    : ` (skipped: the system's Node, ${systemVersion}, is not older, or ${nodeName} is not installed)`
+  describe.skipIf(!old)(`on the system's Node ${systemVersion}${why}`, () => {
+    suite(systemNode ?? "")
+
+    it("the child notices when the wrapper is killed outright", async () => {
+      const child = spawn(systemNode ?? "", [bin, "wait"], { stdio: ["ignore", "pipe", "inherit"], env: environment() })
+      let output = ""
+      child.stdout.on("data", (chunk: Buffer) => {
+        if (output === "") child.kill("SIGKILL")
+        output += chunk.toString()
+      })
+      // The pipe closes only when the program, which shares it, has ended too.
+      await once(child, "close")
+      assert.strictEqual(child.signalCode, "SIGKILL")
+      assert.deepStrictEqual(output.trim().split("\n").slice(1), ["SIGTERM"])
+    })
+
+    it("names the fix in one line when there is no newer Node", () => {
+      const bare = Path.join(box, "bare")
+      Fs.mkdirSync(Path.join(bare, "bin"), { recursive: true })
+      Fs.mkdirSync(Path.join(bare, "src"))
+      Fs.copyFileSync(bin, Path.join(bare, "bin/clawchat.mjs"))
+      // Above it stands the box's node_modules; a link to nothing there would be found first.
+      Fs.renameSync(Path.join(box, "node_modules"), Path.join(box, "elsewhere"))
+      const run = spawnSync(systemNode ?? "", [Path.join(bare, "bin/clawchat.mjs")], { encoding: "utf8" })
+      Fs.renameSync(Path.join(box, "elsewhere"), Path.join(box, "node_modules"))
+      assert.strictEqual(run.status, 1)
+      assert.match(run.stderr, /^clawchat: needs Node 24\.7 or newer, this is v[^\n]*npm ci --ignore-scripts[^\n]*\n$/)
+    })
+  })
+})
