@@ -72,6 +72,8 @@ export const DH_BUDGET_PER_SECOND = 64
 export const DH_BUDGET_BURST = 128
 /** Hints of one slot that a server keeps at most; the lowest go first. */
 export const MAX_HINTS_PER_SLOT = 64
+/** Slots in which a client remembers the hints that it showed: those of a clock sweep, and some. */
+export const MAX_HINT_SLOTS = 256
 /** Milliseconds a handshake may stay unproven. */
 export const HALF_OPEN_MS = 10_000
 /** Handshakes waiting for their client's first packet, in all. */

@@ -1,0 +1,290 @@
+/**
+ * The incoming half of one stream: puts bytes back into order, holds the peer to its limits, and hands out what is
+ * contiguous.
+ *
+ * Bytes that arrive in order are kept as they came (the caller gives its buffer away; one mostly filled with something else
+ * is copied from). Everything else is copied into pages by its offset, so that overlaps and single bytes cost nothing more
+ * than the window: at most about twice `window` bytes are held, whatever the peer sends. Where copies of a byte differ, one
+ * of them is delivered.
+ *
+ * What is acknowledged cannot be dropped, so a peer that leaves more gaps than loss explains (1,024, or one per KiB of
+ * window) is answered as one that violates flow control.
+ */
+import { RangeSet } from "./RangeSet.ts"
+
+/**
+ * "open": more may come. "sizeKnown": the end is known, something before it is missing. "received": all is here, not all
+ * was read. "finished": all was read. "reset": the peer gave up, unread bytes are gone.
+ */
+export type State = "open" | "sizeKnown" | "received" | "finished" | "reset"
+
+/**
+ * `fresh`: bytes by which the highest offset grew; they count against the session's flow control. Valid until the next
+ * call. The strings are violations that end the session.
+ */
+export type Outcome = { readonly fresh: number } | "flow-control" | "final-size"
+
+const PAGE = 4096
+/** Bytes: shorter pieces are gathered in pages once this many pieces wait to be read. */
+const SMALL = 1024
+const MAX_SMALL_PIECES = 16
+const LEAST_GAPS = 1024
+
+export class RecvStream {
+  readonly id: number
+  readonly #window: number
+  #limit: number
+  /** End of what has been read, of what can be read, and of what has been seen. */
+  #consumed = 0
+  #contiguous = 0
+  #highest = 0
+  #finalSize: number | undefined
+  /** In-order pieces kept as they came, and where they start; the first `#head` were read. The rest is in pages. */
+  #pieces: Array<Uint8Array> = []
+  #starts: Array<number> = []
+  #head = 0
+  readonly #pages = new Map<number, Uint8Array>()
+  /** Bytes in pages beyond `#contiguous`. */
+  readonly #beyond: RangeSet
+  #resetCode: number | undefined
+  #stopCode: number | undefined
+  #endSeen = false
+  readonly #outcome = { fresh: 0 }
+
+  /** `window`: bytes the peer may send beyond what was read. */
+  constructor(id: number, window: number) {
+    this.id = id
+    this.#window = window
+    this.#limit = window
+    this.#beyond = new RangeSet(Math.max(LEAST_GAPS, Math.ceil(window / 1024)))
+  }
+
+  get state(): State {
+    if (this.#resetCode !== undefined) return "reset"
+    if (this.#finalSize === undefined) return "open"
+    if (this.#consumed === this.#finalSize) return "finished"
+    return this.#contiguous === this.#finalSize ? "received" : "sizeKnown"
+  }
+
+  /** Whether `read` has news: bytes, or for once the end. */
+  get readable(): boolean {
+    if (this.#resetCode !== undefined) return false
+    return this.#consumed < this.#contiguous || (this.finished && !this.#endSeen)
+  }
+
+  /** Everything was read, the end included. */
+  get finished(): boolean {
+    return this.#resetCode === undefined && this.#consumed === this.#finalSize
+  }
+
+  /** The end is known, by FIN or RESET: neither STOP nor a larger limit would tell the peer anything. */
+  get sizeKnown(): boolean {
+    return this.#finalSize !== undefined
+  }
+
+  /** Nothing that may still arrive matters: all bytes are here or, once stopped, all are counted. */
+  get complete(): boolean {
+    return this.#contiguous === this.#finalSize
+  }
+
+  /** Bytes read, or dropped by `stop` or a reset. */
+  get consumed(): number {
+    return this.#consumed
+  }
+
+  /** What the peer may send up to, as last granted. */
+  get limit(): number {
+    return this.#limit
+  }
+
+  /** Code of the peer's reset. */
+  get resetCode(): number | undefined {
+    return this.#resetCode
+  }
+
+  /** Code of our `stop`. */
+  get stopCode(): number | undefined {
+    return this.#stopCode
+  }
+
+  /** Bytes of memory held, for bounds and tests. */
+  get held(): number {
+    let bytes = this.#pages.size * PAGE
+    for (let i = this.#head; i < this.#pieces.length; i++) bytes += (this.#pieces[i] as Uint8Array).buffer.byteLength
+    return bytes
+  }
+
+  // -- the wire ----------------------------------------------------------------------------------------------------
+
+  /** A STREAM frame; its buffer is ours from now on. */
+  onData(offset: number, data: Uint8Array, fin: boolean): Outcome {
+    const end = offset + data.length
+    const size = this.#finalSize
+    if (size !== undefined ? end > size || (fin && end !== size) : fin && end < this.#highest) return "final-size"
+    if (end > this.#limit) return "flow-control"
+    if (!this.#dropping && end > this.#contiguous && !this.#accept(offset, end, data)) return "flow-control"
+    if (fin) this.#finalSize = end
+    return this.#grow(end)
+  }
+
+  /** A RESET frame. Unread bytes are gone, unless everything was read already. */
+  onReset(code: number, finalSize: number): Outcome {
+    const size = this.#finalSize
+    if (size !== undefined ? finalSize !== size : finalSize < this.#highest) return "final-size"
+    if (finalSize > this.#limit) return "flow-control"
+    const over = this.finished || this.#resetCode !== undefined
+    this.#finalSize = finalSize
+    const outcome = this.#grow(finalSize)
+    if (!over) {
+      this.#resetCode = code
+      this.#drop()
+    }
+    return outcome
+  }
+
+  /**
+   * The new limit to announce, once more than half of the window was read since the last one; `undefined` while there is
+   * nothing to announce.
+   */
+  windowUpdate(): number | undefined {
+    if (this.#finalSize !== undefined || this.#dropping) return undefined
+    const limit = this.#consumed + this.#window
+    if (limit - this.#limit <= this.#window / 2) return undefined
+    this.#limit = limit
+    return limit
+  }
+
+  // -- the application ---------------------------------------------------------------------------------------------
+
+  /** The next contiguous bytes, of any length, or `undefined` while there are none. */
+  read(): Uint8Array | undefined {
+    const from = this.#consumed
+    if (from >= this.#contiguous) {
+      if (this.finished) this.#endSeen = true
+      return undefined
+    }
+    if (this.#head < this.#pieces.length && this.#starts[this.#head] === from) {
+      const piece = this.#pieces[this.#head] as Uint8Array
+      this.#consumed += piece.length
+      if (++this.#head === this.#pieces.length) {
+        this.#pieces = []
+        this.#starts = []
+        this.#head = 0
+      } else {
+        this.#pieces[this.#head - 1] = EMPTY
+        this.#compact()
+      }
+      this.#freePages(from)
+      return piece
+    }
+    const next = this.#head < this.#pieces.length ? (this.#starts[this.#head] as number) : this.#contiguous
+    const page = this.#pages.get(Math.floor(from / PAGE)) as Uint8Array
+    const start = from % PAGE
+    const bytes = page.subarray(start, Math.min(PAGE, start + next - from))
+    this.#consumed += bytes.length
+    this.#freePages(from)
+    return bytes
+  }
+
+  /**
+   * Gives up reading: what is unread is dropped and counts as consumed, as does what still comes. Answers how many bytes
+   * that dropped. The owner sends STOP while `sizeKnown` is false.
+   */
+  stop(code = 0): number {
+    if (this.#dropping || this.finished) return 0
+    this.#stopCode = code
+    const unread = this.#highest - this.#consumed
+    this.#drop()
+    return unread
+  }
+
+  // ------------------------------------------------------------------------------------------------------------------
+
+  /** Nobody will read what comes: it is counted and let go. */
+  get #dropping(): boolean {
+    return this.#resetCode !== undefined || this.#stopCode !== undefined
+  }
+
+  #grow(end: number): Outcome {
+    this.#outcome.fresh = Math.max(end - this.#highest, 0)
+    if (end > this.#highest) this.#highest = end
+    if (this.#dropping) {
+      this.#consumed = this.#highest
+      this.#contiguous = this.#highest
+    }
+    return this.#outcome
+  }
+
+  #drop(): void {
+    this.#pieces = []
+    this.#starts = []
+    this.#head = 0
+    this.#pages.clear()
+    this.#beyond.clear()
+    this.#consumed = this.#highest
+    this.#contiguous = this.#highest
+  }
+
+  /** Takes bytes of which some are beyond `#contiguous`; false when they would leave too many gaps. */
+  #accept(offset: number, end: number, data: Uint8Array): boolean {
+    const from = Math.max(offset, this.#contiguous)
+    const bytes = from === offset ? data : data.subarray(from - offset)
+    if (from > this.#contiguous) {
+      if (!this.#beyond.insert(from, end - 1)) return false
+      this.#store(from, bytes)
+      return true
+    }
+    const lowest = this.#beyond.lowest
+    if (lowest >= 0 && end >= lowest) {
+      // It closes a gap: what lies beyond is in pages, and so is this.
+      this.#store(from, bytes)
+      this.#contiguous = end
+      while (this.#beyond.count > 0 && this.#beyond.lowest <= this.#contiguous) {
+        this.#contiguous = Math.max(this.#contiguous, this.#beyond.endAt(this.#beyond.count - 1) + 1)
+        this.#beyond.dropLowest()
+      }
+      return true
+    }
+    if (bytes.length < SMALL && this.#pieces.length - this.#head >= MAX_SMALL_PIECES) this.#store(from, bytes)
+    else {
+      this.#pieces.push(bytes.length * 2 < bytes.buffer.byteLength ? new Uint8Array(bytes) : bytes)
+      this.#starts.push(from)
+    }
+    this.#contiguous = end
+    return true
+  }
+
+  #store(offset: number, bytes: Uint8Array): void {
+    let at = 0
+    while (at < bytes.length) {
+      const index = Math.floor((offset + at) / PAGE)
+      const start = (offset + at) % PAGE
+      let page = this.#pages.get(index)
+      if (page === undefined) {
+        page = new Uint8Array(PAGE)
+        this.#pages.set(index, page)
+      }
+      const length = Math.min(bytes.length - at, PAGE - start)
+      page.set(length === bytes.length ? bytes : bytes.subarray(at, at + length), start)
+      at += length
+    }
+  }
+
+  /** Lets go of the pages that lie between `from` and what was read. */
+  #freePages(from: number): void {
+    if (this.#pages.size === 0) return
+    const past = Math.floor(this.#consumed / PAGE)
+    for (let index = Math.floor(from / PAGE); index < past; index++) this.#pages.delete(index)
+    // Nothing unread lies in the last one: the stream may rest here for long.
+    if (this.#consumed === this.#contiguous && this.#beyond.count === 0) this.#pages.clear()
+  }
+
+  #compact(): void {
+    if (this.#head < 64 || this.#head * 2 < this.#pieces.length) return
+    this.#pieces.splice(0, this.#head)
+    this.#starts.splice(0, this.#head)
+    this.#head = 0
+  }
+}
+
+const EMPTY = new Uint8Array(0)

@@ -1,0 +1,426 @@
+/**
+ * All streams of one session: who may open how many, both levels of flow control, and whose turn it is to send.
+ * Bidirectional streams only; a stream's id is twice its ordinal, plus one when the server opened it.
+ *
+ * Sans-IO like its owner, the Session: frames go in through `on*`, out through `pollControl` and `pollData`, what the
+ * application should know through `pollEvent`. The fate of what was sent comes back through `onAcked` and `onLost`.
+ *
+ * Bounded: at most `local.maxStreams` streams of the peer and `remote.maxStreams` of ours at a time, `local.maxData`
+ * unread bytes in all, `local.maxStreamData` in one. Unsent bytes are the application's to bound, by `buffered`.
+ */
+import { SEND_BUFFER_LOW } from "./Constants.ts"
+import type * as Frame from "./Frame.ts"
+import type { Limits } from "./Limits.ts"
+import { RecvStream } from "./RecvStream.ts"
+import { SendStream } from "./SendStream.ts"
+
+/** A peer that breaks one of these loses the session. */
+export type Violation = "flow-control" | "final-size" | "stream-limit" | "protocol"
+
+/** Whose bytes go first; within one priority streams take turns, a datagram each. */
+export const Priority = { Control: 0, Interactive: 1, Bulk: 2 } as const
+export type Priority = (typeof Priority)[keyof typeof Priority]
+
+export type StreamEvent =
+  | { readonly type: "StreamOpened"; readonly id: number }
+  /** There is something to `read`, an end included. */
+  | { readonly type: "StreamReadable"; readonly id: number }
+  /** What was written has drained below the low-water mark. */
+  | { readonly type: "StreamWritable"; readonly id: number }
+  /** The peer gave up sending; unread bytes are gone. */
+  | { readonly type: "StreamReset"; readonly id: number; readonly code: number }
+  /** The peer gave up reading; what was not yet delivered is gone. */
+  | { readonly type: "StreamStopped"; readonly id: number; readonly code: number }
+  /** Both halves are over; the id is never heard of again. */
+  | { readonly type: "StreamClosed"; readonly id: number }
+  /** The peer allows more streams to be opened. */
+  | { readonly type: "StreamsAvailable" }
+
+/** What a packet carried of us, remembered until its fate is known. */
+export type Sent =
+  | {
+      readonly type: "Stream"
+      readonly id: number
+      readonly offset: number
+      readonly length: number
+      readonly fin: boolean
+    }
+  | { readonly type: "Reset" | "Stop" | "MaxStreamData"; readonly id: number }
+  | { readonly type: "MaxData" | "MaxStreams" }
+
+/** What `read` answers: bytes, nothing yet, or no more ever. */
+export type ReadResult = Uint8Array | "blocked" | "finished" | { readonly reset: number }
+
+interface Entry {
+  readonly id: number
+  readonly send: SendStream
+  readonly recv: RecvStream
+  priority: Priority
+  queued: boolean
+  /** A `StreamReadable` is on its way and nothing was read since. */
+  signalled: boolean
+  /** The application filled the buffer and waits for `StreamWritable`. */
+  full: boolean
+  reset: number | undefined
+  stop: number | undefined
+  readonly owed: { reset: boolean; stop: boolean; window: boolean }
+}
+
+export class Streams {
+  readonly #ours: 0 | 1
+  readonly #local: Limits
+  readonly #entries = new Map<number, Entry>()
+  readonly #ready: [Array<Entry>, Array<Entry>, Array<Entry>] = [[], [], []]
+  readonly #owing = new Set<Entry>()
+  readonly #events: Array<StreamEvent> = []
+
+  #nextOrdinal = 0
+  #maxOrdinal: number
+  #peerNextOrdinal = 0
+  #peerMaxOrdinal: number
+  #initialPeerLimit: number
+
+  #sendLimit: number
+  #sendUsed = 0
+  #receiveLimit: number
+  #received = 0
+  #consumed = 0
+  #owesMaxData = false
+  #owesMaxStreams = false
+
+  constructor(role: "client" | "server", local: Limits, remote: Limits) {
+    this.#ours = role === "client" ? 0 : 1
+    this.#local = local
+    this.#maxOrdinal = remote.maxStreams
+    this.#peerMaxOrdinal = local.maxStreams
+    this.#initialPeerLimit = remote.maxStreamData
+    this.#sendLimit = remote.maxData
+    this.#receiveLimit = local.maxData
+  }
+
+  /** Streams that are not over. */
+  get size(): number {
+    return this.#entries.size
+  }
+
+  // -- the application's commands ----------------------------------------------------------------------------------
+
+  /** The id of a fresh stream, or `undefined` while the peer allows no more. */
+  open(priority: Priority): number | undefined {
+    if (this.#nextOrdinal >= this.#maxOrdinal) return undefined
+    const id = this.#nextOrdinal++ * 2 + this.#ours
+    this.#make(id, priority)
+    return id
+  }
+
+  setPriority(id: number, priority: Priority): void {
+    const entry = this.#entries.get(id)
+    if (entry !== undefined) entry.priority = priority
+  }
+
+  /** Queues bytes (kept by reference); false when the stream takes no more: finished, reset, stopped or over. */
+  write(id: number, bytes: Uint8Array): boolean {
+    const entry = this.#entries.get(id)
+    if (entry === undefined || entry.send.state !== "open") return false
+    entry.send.write(bytes)
+    if (entry.send.buffered >= SEND_BUFFER_LOW) entry.full = true
+    this.#enqueue(entry)
+    return true
+  }
+
+  /** Bytes written but not yet acknowledged. */
+  buffered(id: number): number {
+    return this.#entries.get(id)?.send.buffered ?? 0
+  }
+
+  finish(id: number): void {
+    const entry = this.#entries.get(id)
+    if (entry === undefined || entry.send.state !== "open") return
+    entry.send.finish()
+    this.#enqueue(entry)
+  }
+
+  /** Gives up sending: what is not yet delivered never will be. */
+  reset(id: number, code: number): void {
+    const entry = this.#entries.get(id)
+    if (entry === undefined || entry.reset !== undefined || entry.send.state === "done") return
+    entry.reset = code
+    entry.send.reset(code)
+    this.#owe(entry, "reset")
+  }
+
+  /** Gives up reading: what comes is dropped, and the peer is told to reset. */
+  stop(id: number, code: number): void {
+    const entry = this.#entries.get(id)
+    if (entry === undefined || entry.stop !== undefined || entry.recv.finished) return
+    entry.stop = code
+    this.#consume(entry.recv.stop())
+    this.#owe(entry, "stop")
+    this.#retire(entry)
+  }
+
+  read(id: number): ReadResult {
+    const entry = this.#entries.get(id)
+    if (entry === undefined) return this.#isOver(id) ? "finished" : "blocked"
+    entry.signalled = false
+    const reset = entry.recv.resetCode
+    if (reset !== undefined) return { reset }
+    const bytes = entry.recv.read()
+    if (bytes !== undefined) {
+      this.#consume(bytes.length)
+      if (entry.recv.windowUpdate() !== undefined) this.#owe(entry, "window")
+      return bytes
+    }
+    if (!entry.recv.finished) return "blocked"
+    this.#retire(entry)
+    return "finished"
+  }
+
+  // -- frames in ---------------------------------------------------------------------------------------------------
+
+  onStream(frame: Frame.Stream): Violation | undefined {
+    const entry = this.#incoming(frame.id)
+    if (typeof entry === "string") return entry
+    if (entry === undefined) return undefined
+    const outcome = entry.recv.onData(frame.offset, frame.data, frame.fin)
+    if (typeof outcome === "string") return outcome
+    return this.#onFresh(entry, outcome.fresh)
+  }
+
+  onReset(frame: Frame.Reset): Violation | undefined {
+    const entry = this.#incoming(frame.id)
+    if (typeof entry === "string") return entry
+    if (entry === undefined) return undefined
+    const unread = frame.finalSize - entry.recv.consumed
+    const known = entry.recv.resetCode !== undefined || entry.recv.finished
+    const outcome = entry.recv.onReset(frame.code, frame.finalSize)
+    if (typeof outcome === "string") return outcome
+    const violation = this.#onFresh(entry, outcome.fresh)
+    if (violation !== undefined || known) return violation
+    if (entry.stop === undefined) {
+      this.#consume(unread)
+      this.#events.push({ type: "StreamReset", id: entry.id, code: frame.code })
+    }
+    this.#retire(entry)
+    return undefined
+  }
+
+  onStop(frame: Frame.Stop): Violation | undefined {
+    const entry = this.#incoming(frame.id)
+    if (typeof entry === "string") return entry
+    if (entry === undefined || entry.reset !== undefined || entry.send.state === "done") return undefined
+    this.reset(frame.id, frame.code)
+    this.#events.push({ type: "StreamStopped", id: frame.id, code: frame.code })
+    return undefined
+  }
+
+  onMaxData(limit: number): void {
+    if (limit <= this.#sendLimit) return
+    this.#sendLimit = limit
+  }
+
+  onMaxStreamData(frame: Frame.MaxStreamData): Violation | undefined {
+    const entry = this.#incoming(frame.id)
+    if (typeof entry === "string") return entry
+    if (entry === undefined) return undefined
+    entry.send.setPeerLimit(frame.limit)
+    this.#enqueue(entry)
+    return undefined
+  }
+
+  onMaxStreams(limit: number): void {
+    if (limit <= this.#maxOrdinal) return
+    this.#maxOrdinal = limit
+    this.#events.push({ type: "StreamsAvailable" })
+  }
+
+  // -- frames out --------------------------------------------------------------------------------------------------
+
+  get hasControl(): boolean {
+    return this.#owesMaxData || this.#owesMaxStreams || this.#owing.size > 0
+  }
+
+  /** Whether `pollData` would find something. */
+  get hasData(): boolean {
+    const credit = this.#sendLimit - this.#sendUsed
+    for (const queue of this.#ready) {
+      for (const entry of queue) if (entry.send.hasPending(credit)) return true
+    }
+    return false
+  }
+
+  /** The next control frame owed, if it fits `maxBytes`; the caller sends it and remembers `sentOf(frame)`. */
+  pollControl(): Frame.Frame | undefined {
+    if (this.#owesMaxData) {
+      this.#owesMaxData = false
+      this.#receiveLimit = this.#consumed + this.#local.maxData
+      return { type: "MaxData", limit: this.#receiveLimit }
+    }
+    if (this.#owesMaxStreams) {
+      this.#owesMaxStreams = false
+      return { type: "MaxStreams", limit: this.#peerMaxOrdinal }
+    }
+    for (const entry of this.#owing) {
+      const { owed, id } = entry
+      if (owed.reset) {
+        owed.reset = false
+        return { type: "Reset", id, code: entry.reset ?? 0, finalSize: entry.send.finalSize }
+      }
+      if (owed.stop) {
+        owed.stop = false
+        if (!entry.recv.sizeKnown) return { type: "Stop", id, code: entry.stop ?? 0 }
+      }
+      if (owed.window) {
+        owed.window = false
+        if (!entry.recv.sizeKnown && entry.stop === undefined) {
+          return { type: "MaxStreamData", id, limit: entry.recv.limit }
+        }
+      }
+      this.#owing.delete(entry)
+    }
+    return undefined
+  }
+
+  /** The next STREAM frame of at most `maxBytes` bytes of data, by priority and turn. */
+  pollData(maxBytes: number): Frame.Stream | undefined {
+    for (const queue of this.#ready) {
+      let turns = queue.length
+      while (turns-- > 0) {
+        const entry = queue.shift() as Entry
+        const credit = this.#sendLimit - this.#sendUsed
+        const chunk = entry.send.next(maxBytes, credit)
+        if (chunk === undefined) {
+          // Nothing to send now: leave the queue, unless only room or the session's credit is missing.
+          if (entry.send.hasPending(Number.POSITIVE_INFINITY)) queue.push(entry)
+          else entry.queued = false
+          continue
+        }
+        this.#sendUsed += chunk.fresh
+        if (entry.send.hasPending(Number.POSITIVE_INFINITY)) queue.push(entry)
+        else entry.queued = false
+        return { type: "Stream", id: entry.id, offset: chunk.offset, data: chunk.data, fin: chunk.fin }
+      }
+    }
+    return undefined
+  }
+
+  onAcked(sent: Sent): void {
+    if (!("id" in sent)) return
+    const entry = this.#entries.get(sent.id)
+    if (entry === undefined) return
+    if (sent.type === "Stream") entry.send.onAcked(sent.offset, sent.length, sent.fin)
+    else if (sent.type === "Reset") entry.send.onResetAcked()
+    else return
+    if (entry.full && entry.send.buffered < SEND_BUFFER_LOW) {
+      entry.full = false
+      this.#events.push({ type: "StreamWritable", id: entry.id })
+    }
+    this.#retire(entry)
+  }
+
+  onLost(sent: Sent): void {
+    if (sent.type === "MaxData") {
+      this.#owesMaxData = true
+      return
+    }
+    if (sent.type === "MaxStreams") {
+      this.#owesMaxStreams = true
+      return
+    }
+    if (!("id" in sent)) return
+    const entry = this.#entries.get(sent.id)
+    if (entry === undefined) return
+    if (sent.type === "Stream") {
+      entry.send.onLost(sent.offset, sent.length, sent.fin)
+      this.#enqueue(entry)
+    } else if (sent.type === "Reset") this.#owe(entry, "reset")
+    else if (sent.type === "Stop") this.#owe(entry, "stop")
+    else this.#owe(entry, "window")
+  }
+
+  pollEvent(): StreamEvent | undefined {
+    return this.#events.shift()
+  }
+
+  // ------------------------------------------------------------------------------------------------------------------
+
+  #make(id: number, priority: Priority): Entry {
+    const entry: Entry = {
+      id,
+      send: new SendStream(id, this.#initialPeerLimit),
+      recv: new RecvStream(id, this.#local.maxStreamData),
+      priority,
+      queued: false,
+      signalled: false,
+      full: false,
+      reset: undefined,
+      stop: undefined,
+      owed: { reset: false, stop: false, window: false }
+    }
+    this.#entries.set(id, entry)
+    return entry
+  }
+
+  /** The stream a frame speaks of; `undefined` when it is over; opens the peer's new ones. */
+  #incoming(id: number): Entry | Violation | undefined {
+    const entry = this.#entries.get(id)
+    if (entry !== undefined) return entry
+    const ordinal = Math.floor(id / 2)
+    if (id % 2 === this.#ours) return ordinal < this.#nextOrdinal ? undefined : "protocol"
+    if (ordinal < this.#peerNextOrdinal) return undefined
+    if (ordinal >= this.#peerMaxOrdinal) return "stream-limit"
+    while (this.#peerNextOrdinal <= ordinal) {
+      const opened = this.#peerNextOrdinal++ * 2 + (1 - this.#ours)
+      this.#make(opened, Priority.Interactive)
+      this.#events.push({ type: "StreamOpened", id: opened })
+    }
+    return this.#entries.get(id)
+  }
+
+  #isOver(id: number): boolean {
+    return Math.floor(id / 2) < (id % 2 === this.#ours ? this.#nextOrdinal : this.#peerNextOrdinal)
+  }
+
+  #onFresh(entry: Entry, fresh: number): Violation | undefined {
+    this.#received += fresh
+    if (this.#received > this.#receiveLimit) return "flow-control"
+    if (entry.stop !== undefined) {
+      this.#consume(fresh)
+      this.#retire(entry)
+    } else if (!entry.signalled && entry.recv.readable) {
+      entry.signalled = true
+      this.#events.push({ type: "StreamReadable", id: entry.id })
+    }
+    return undefined
+  }
+
+  #consume(bytes: number): void {
+    this.#consumed += bytes
+    if (this.#receiveLimit - this.#consumed < this.#local.maxData / 2) this.#owesMaxData = true
+  }
+
+  #enqueue(entry: Entry): void {
+    if (entry.queued || !entry.send.hasPending(Number.POSITIVE_INFINITY)) return
+    entry.queued = true
+    this.#ready[entry.priority].push(entry)
+  }
+
+  #owe(entry: Entry, what: "reset" | "stop" | "window"): void {
+    entry.owed[what] = true
+    this.#owing.add(entry)
+  }
+
+  /** Forgets a stream whose two halves are over, and lets the peer open another in its place. */
+  #retire(entry: Entry): void {
+    const received =
+      entry.recv.finished || entry.recv.resetCode !== undefined || (entry.stop !== undefined && entry.recv.complete)
+    if (!received || entry.send.state !== "done") return
+    this.#entries.delete(entry.id)
+    this.#owing.delete(entry)
+    this.#events.push({ type: "StreamClosed", id: entry.id })
+    if (entry.id % 2 !== this.#ours) {
+      this.#peerMaxOrdinal++
+      this.#owesMaxStreams = true
+    }
+  }
+}
