@@ -26,7 +26,7 @@ export class UdpSocketError extends Data.TaggedError("UdpSocketError")<{
 }> {}
 
 export interface BindOptions {
-  /** Numeric address to bind, `0.0.0.0` or `::` for all. */
+  /** Numeric address to bind; `0.0.0.0` for all of IPv4, `::` for all of both families. */
   readonly host: string
   /** 0 lets the system choose. */
   readonly port: number
@@ -36,14 +36,15 @@ export interface BoundSocket {
   readonly address: Address
   /**
    * Waits for a datagram and takes with it all others that have arrived. Fails with `Closed` when the scope closes.
-   * The receive queue is bounded: under overload the oldest excess is dropped, as a kernel would. Buffers belong to the
-   * caller. Datagrams whose source port is 0 cannot be answered and never show up here.
+   * The receive queue is bounded: arrivals beyond it are dropped, as a kernel would. Buffers belong to the caller.
+   * Datagrams whose source port is 0 cannot be answered and never show up here. IPv4 sources are plain (`192.0.2.1`)
+   * also on a dual-stack socket. One reader at a time: a second waits for the next batch.
    */
   readonly receive: Effect.Effect<Array.NonEmptyReadonlyArray<Datagram>, UdpSocketError>
   /**
    * Hands the batch to the network, in order, and completes when there is room for more (backpressure). A datagram that
-   * cannot be sent (unreachable, refused, too long, no buffer) is lost silently, as on any network; buffers must not be
-   * changed afterwards.
+   * cannot be sent (unreachable, refused, too long, no buffer, port 0, a name instead of a numeric address, a closed
+   * socket) is lost silently, as on any network; buffers must not be changed afterwards.
    */
   readonly send: (batch: ReadonlyArray<Datagram>) => Effect.Effect<void>
 }

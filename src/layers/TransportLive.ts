@@ -1,0 +1,203 @@
+/** The Transport service over any UdpSocket: sockets and keys come from services, the protocol from its core. */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import { CloseCode } from "../domain/protocol/CloseCode.ts"
+import { hex } from "../domain/protocol/Cursor.ts"
+import { Endpoint } from "../domain/protocol/Endpoint.ts"
+import { deviceName } from "../domain/protocol/HandshakeMessage.ts"
+import { HintCounter } from "../domain/protocol/HintCounter.ts"
+import type { Limits } from "../domain/protocol/Limits.ts"
+import * as NewReno from "../domain/protocol/NewReno.ts"
+import type { KeyPair } from "../domain/protocol/Primitives.ts"
+import { Crypto } from "../services/Crypto.ts"
+import {
+  type Connection,
+  type ConnectOptions,
+  type Listener,
+  type ListenOptions,
+  type Patience,
+  Transport,
+  TransportError
+} from "../services/Transport.ts"
+import { type BindOptions, UdpSocket, type UdpSocketError } from "../services/UdpSocket.ts"
+import { Mailbox } from "./Mailbox.ts"
+import { type Gate, TransportDriver } from "./TransportDriver.ts"
+
+/** What one session may hold in memory: bytes unread, streams, an idle time. */
+const limitsOf = (patience: Patience): Limits => ({
+  maxData: 8 * 1024 * 1024,
+  maxStreamData: 4 * 1024 * 1024,
+  maxStreams: 64,
+  idleTimeoutMs: patience.idleTimeoutMs,
+  maxDatagram: 65_507
+})
+
+const bindError = (cause: UdpSocketError): TransportError =>
+  new TransportError({ reason: "Bind", message: cause.message, cause })
+
+const make = Effect.gen(function* () {
+  const crypto = yield* Crypto
+  const sockets = yield* UdpSocket
+
+  /** A socket with an endpoint on it, both loops running; on close every session hears of it first. */
+  const drive = Effect.fnUntraced(function* (
+    bind: BindOptions,
+    identity: KeyPair,
+    patience: Patience,
+    maxSessions: number,
+    onGate: (gate: Gate) => void
+  ) {
+    const socket = yield* Effect.mapError(sockets.bind(bind), bindError)
+    const clock = yield* Clock.Clock
+    const { primitives, entropy } = crypto
+    const { keepAliveMs, deadAfterMs } = patience
+    const makeCore = (now: number, wallMs: number): Endpoint =>
+      new Endpoint(now, wallMs, {
+        primitives,
+        entropy,
+        identity,
+        limits: limitsOf(patience),
+        congestion: NewReno.make,
+        keepAliveMs,
+        deadAfterMs,
+        maxSessions
+      })
+    const driver = new TransportDriver(socket, clock, makeCore, onGate)
+    yield* Effect.forkScoped(driver.receiveLoop)
+    yield* Effect.forkScoped(driver.deadlineLoop)
+    const farewell = driver.command((core, now) => core.closeAll(now, CloseCode.GoingAway, "shutting down"))
+    yield* Effect.addFinalizer(() => farewell)
+    return { driver, address: socket.address }
+  })
+
+  const listen = Effect.fn("Transport.listen")(function* (options: ListenOptions) {
+    const run = yield* FiberSet.makeRuntime()
+    const arrived = new Mailbox<Connection, TransportError>()
+
+    const onGate = (gate: Gate): void => {
+      switch (gate.type) {
+        case "Initiation": {
+          const answer = Effect.gen(function* () {
+            yield* options.remember(gate.seen)
+            // A file's bearer learns what it needs to come back without the file.
+            const enrolment = gate.admission.slot === undefined ? undefined : yield* options.enrolment
+            yield* driver.command((core, now) => core.admit(now, gate.initiation, enrolment))
+          })
+          run(answer)
+          return
+        }
+        case "Enrolling": {
+          const decision = Effect.gen(function* () {
+            const enrolled = yield* options.enrol(gate)
+            yield* driver.command((core, now) => {
+              if (enrolled) core.establish(now, gate.session)
+              else core.refuse(gate.session)
+            })
+            if (!enrolled) yield* options.notice({ type: "Refused", caller: gate })
+          })
+          run(decision)
+          return
+        }
+        case "Connected": {
+          if (gate.caller === undefined) return
+          const { admission, deviceName } = gate.caller
+          arrived.offerUnsafe(driver.connection(gate.session, hex(admission.id), deviceName))
+          run(options.notice({ type: "Opened", caller: gate.caller }))
+          return
+        }
+        case "Stranger":
+        case "Full":
+          run(options.notice(gate))
+          return
+        default:
+          return
+      }
+    }
+
+    const { driver, address } = yield* drive(
+      options.bind,
+      options.identity,
+      options.patience,
+      options.maxSessions,
+      onGate
+    )
+    let restored = false
+    yield* Effect.forkScoped(
+      Stream.runForEach(options.admissions, (admissions) =>
+        driver.command((core, now) => {
+          core.setWall(now, driver.wall())
+          core.setAdmissions(now, admissions)
+          if (!restored) core.restoreNonces(options.seenNonces)
+          restored = true
+        })
+      )
+    )
+    const listener: Listener = {
+      address,
+      accept: arrived.take,
+      drops: Effect.sync(() => ({ ...driver.core.drops })),
+      sessions: Effect.sync(() => driver.core.sessions)
+    }
+    return listener
+  })
+
+  const connect = Effect.fn("Transport.connect")(function* (options: ConnectOptions) {
+    const run = yield* FiberSet.makeRuntime()
+    const connected = yield* Deferred.make<Connection, TransportError>()
+    const fail = (reason: "NoAnswer" | "Refused", message: string): void => {
+      Deferred.doneUnsafe(connected, Effect.fail(new TransportError({ reason, message })))
+    }
+    const hints = options.hints.map((state) => new HintCounter(state))
+    const keepHints = Effect.suspend(() => options.keepHints(hints.map((counter) => counter.state)))
+    let credential = ""
+
+    const onGate = (gate: Gate): void => {
+      if (gate.type === "DialFailed") {
+        fail("NoAnswer", `no answer after ${gate.rounds} attempts in ${options.timeoutMs / 1000} s`)
+      } else if (gate.type === "Answered") {
+        credential = hex(options.invitations[gate.invitation]?.id ?? new Uint8Array(0))
+        const connection = driver.connection(gate.session, credential, "")
+        const confirmation = Effect.gen(function* () {
+          yield* options.answered(gate)
+          yield* driver.command((core, now) => core.confirm(now, gate.session))
+          yield* keepHints
+          // A server that refuses says nothing: the session dies of silence.
+          yield* connection.closed
+          fail("Refused", "the server did not take this device on: its credential belongs to another device")
+        })
+        run(
+          Effect.catch(confirmation, (error) => Effect.sync(() => Deferred.doneUnsafe(connected, Effect.fail(error))))
+        )
+      } else if (gate.type === "Connected") {
+        Deferred.doneUnsafe(connected, Effect.succeed(driver.connection(gate.session, credential, "")))
+      }
+    }
+
+    const v6 = options.invitations.some(({ endpoints }) => endpoints.some(({ host }) => host.includes(":")))
+    const bind = { host: v6 ? "::" : "0.0.0.0", port: 0 }
+    const { driver } = yield* drive(bind, options.identity, options.patience, 4, onGate)
+    const { invitations, identity, patience, timeoutMs, skewMs } = options
+    yield* driver.command((core, now) => {
+      core.dial(now, {
+        invitations,
+        hints,
+        identity,
+        deviceName: deviceName(options.deviceName),
+        features: 0,
+        limits: limitsOf(patience),
+        timeoutMs,
+        skewMs
+      })
+    })
+    yield* keepHints
+    return yield* Deferred.await(connected)
+  })
+
+  return Transport.of({ listen, connect })
+})
+
+export const layer: Layer.Layer<Transport, never, Crypto | UdpSocket> = Layer.effect(Transport, make)
