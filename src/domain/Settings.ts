@@ -1,0 +1,472 @@
+/**
+ * All settings: their keys, names in every source, kinds, defaults and meaning, in one table. What is read from it: the
+ * typed values, the list that documents and tests walk, and the errors.
+ *
+ * Strongest first: flags, environment, `.env`, YAML, defaults. Every value that is given is checked, also one that a
+ * stronger source hides.
+ */
+import * as Result from "effect/Result"
+import * as HomePaths from "./HomePaths.ts"
+import { Provider } from "./Llm.ts"
+import * as Kinds from "./SettingKinds.ts"
+
+/** Which of the shipped files shows a setting; `environment` is for secrets, which stand in no YAML. */
+export type Place = "server" | "client" | "both" | "environment"
+
+/** Command-line names, without the dashes. */
+export type FlagName =
+  | "home"
+  | "config"
+  | "name"
+  | "ip"
+  | "bind"
+  | "port"
+  | "public-port"
+  | "security-dir"
+  | "provider"
+  | "model"
+  | "base-url"
+  | "context-dir"
+  | "base-path"
+  | "read-only"
+  | "gui"
+  | "log-level"
+  | "log-file"
+export type Flags = { readonly [Name in FlagName]?: string | number | boolean | undefined }
+
+interface Details {
+  readonly in: Place
+  /** The default, written as in YAML. */
+  readonly default: string
+  readonly env?: string
+  readonly flag?: FlagName
+  /** Accepted and checked, without effect in this release. */
+  readonly later?: boolean
+}
+
+/** One setting of the table. */
+export interface Entry extends Details {
+  /** Dotted YAML key, `server.public_port`. */
+  readonly key: string
+  readonly kind: Kinds.Kind<unknown>
+}
+
+type Read = <A>(key: string, kind: Kinds.Kind<A>, details: Details) => A
+
+const SECOND = 1000
+const MINUTE = 60 * SECOND
+const HOUR = 60 * MINUTE
+const DAY = 24 * HOUR
+
+/** Names ending in `Ms` are milliseconds, in `Bytes` bytes; `undefined` leaves the choice to the program. */
+const table = (read: Read, role: Role) => ({
+  /** Folder of all state, absolute. */
+  home: read(
+    "home",
+    Kinds.path((home) => home),
+    { in: "both", default: "auto", env: "CLAWCHAT_HOME", flag: "home" }
+  ),
+  server: {
+    /** Stable name of the server in `.sec` files; made from its static key when unset. */
+    id: read("server.id", Kinds.autoOr(Kinds.line(64)), { in: "server", default: "auto" }),
+    /** For people. */
+    name: read("server.name", Kinds.line(64), {
+      in: "server",
+      default: "clawchat",
+      env: "CLAWCHAT_SERVER_NAME",
+      flag: "name"
+    }),
+    /** Public address announced in the `.sec`; found by STUN and from interfaces when unset. */
+    ip: read("server.ip", Kinds.autoOr(Kinds.ip), {
+      in: "server",
+      default: "auto",
+      env: "CLAWCHAT_SERVER_IP",
+      flag: "ip"
+    }),
+    /** UDP port of the socket; a random one of 49152-65535, rotated hourly, when unset. */
+    port: read("server.port", Kinds.autoOr(Kinds.port), {
+      in: "server",
+      default: "auto",
+      env: "CLAWCHAT_SERVER_PORT",
+      flag: "port"
+    }),
+    /** Address of the socket. */
+    bind: read("server.bind", Kinds.ip, {
+      in: "server",
+      default: "0.0.0.0",
+      env: "CLAWCHAT_SERVER_BIND",
+      flag: "bind"
+    }),
+    /** Port announced in the `.sec` where a router forwards another one. */
+    publicPort: read("server.public_port", Kinds.autoOr(Kinds.port), {
+      in: "server",
+      default: "auto",
+      env: "CLAWCHAT_SERVER_PUBLIC_PORT",
+      flag: "public-port"
+    })
+  },
+  security: {
+    /** Folder of credential files. */
+    directory: read(
+      "security.directory",
+      Kinds.path((home) => HomePaths.server(home).security),
+      { in: "server", default: "auto", env: "CLAWCHAT_SECURITY_DIR", flag: "security-dir" }
+    ),
+    fileValidityMs: read("security.file_validity_minutes", Kinds.amount("minutes", 1, 1440), {
+      in: "server",
+      default: "11"
+    }),
+    autoRegenerateMs: read("security.auto_regenerate_minutes", Kinds.amount("minutes", 0.5, 1440), {
+      in: "server",
+      default: "10"
+    }),
+    cleanupIntervalMs: read("security.cleanup_interval_hours", Kinds.amount("hours", 0.01, 720), {
+      in: "server",
+      default: "1"
+    }),
+    /** Derivation of a `.sec` file's key from the bootstrap key. */
+    kdf: read("security.kdf", Kinds.oneOf("pbkdf2", "argon2id"), { in: "server", default: "pbkdf2" }),
+    /** Keep expired credential files in `archive/`, sealed as they are. */
+    archive: read("security.archive", Kinds.flag, { in: "server", default: "false" }),
+    /** Folder that gets a copy of each credential file, sealed as it is. */
+    backupDirectory: read(
+      "security.backup_directory",
+      Kinds.pathOrNone(() => undefined),
+      { in: "server", default: "none" }
+    ),
+    bootstrapKey: read("security.bootstrap_key", Kinds.secret(16, 1024, "spaces"), {
+      in: "environment",
+      default: "",
+      env: "CLAWCHAT_BOOTSTRAP_KEY"
+    })
+  },
+  encryption: {
+    keyRotationIntervalMs: read("encryption.key_rotation_interval", Kinds.duration(10 * SECOND, DAY), {
+      in: "both",
+      default: "1 hour",
+      later: true
+    }),
+    /** How long an old server port is served after a change. */
+    gracePeriodMs: read("encryption.grace_period", Kinds.duration(10 * SECOND, HOUR), {
+      in: "both",
+      default: "5 minutes",
+      later: true
+    })
+  },
+  networking: {
+    holePunchTimeoutMs: read("networking.hole_punch_timeout", Kinds.duration(SECOND, 10 * MINUTE), {
+      in: "both",
+      default: "60 seconds",
+      later: true
+    }),
+    /** Wait between attempts to reach the peer again. */
+    retryIntervalMs: read("networking.retry_interval", Kinds.duration(SECOND, HOUR), {
+      in: "both",
+      default: "5 seconds"
+    }),
+    /** Silence after which a PING keeps the NAT's mapping. */
+    keepaliveIntervalMs: read("networking.keepalive_interval", Kinds.duration(SECOND, 10 * MINUTE), {
+      in: "both",
+      default: "15 seconds"
+    }),
+    /** Learn by STUN which kind of NAT is there. */
+    natDetection: read("networking.nat_detection", Kinds.flag, { in: "both", default: "true", later: true }),
+    /** Silence of the peer after which a session is dead. */
+    idleTimeoutMs: read("networking.idle_timeout", Kinds.duration(5 * SECOND, DAY), {
+      in: "both",
+      default: "2 minutes"
+    })
+  },
+  client: {
+    /** This device's name as the server's owner sees it; the host's name when unset. */
+    name: read("client.name", Kinds.autoOr(Kinds.line(64)), {
+      in: "client",
+      default: "auto",
+      env: "CLAWCHAT_CLIENT_NAME"
+    }),
+    useGui: read("client.use_gui", Kinds.flag, {
+      in: "client",
+      default: "false",
+      env: "CLAWCHAT_USE_GUI",
+      flag: "gui",
+      later: true
+    })
+  },
+  logging: {
+    level: read("logging.level", Kinds.oneOf("trace", "debug", "info", "warning", "error"), {
+      in: "both",
+      default: "info",
+      env: "CLAWCHAT_LOG_LEVEL",
+      flag: "log-level"
+    }),
+    /** Absolute path; undefined for no file. */
+    file: read(
+      "logging.file",
+      Kinds.pathOrNone((home) => (role === "llm" ? HomePaths.llm(home).log : HomePaths.server(home).log)),
+      { in: "both", default: "auto", env: "CLAWCHAT_LOG_FILE", flag: "log-file" }
+    ),
+    maxSizeBytes: read("logging.max_size", Kinds.size(4096, 1024 ** 4), { in: "both", default: "10 MiB" }),
+    /** Full log files that are kept. */
+    backupCount: read("logging.backup_count", Kinds.integer(0, 100), { in: "both", default: "5" })
+  },
+  llm: {
+    /** Unset: chosen by the first key that is there, else offline. */
+    provider: read("llm.provider", Kinds.autoOr(Kinds.oneOf(...Provider.literals)), {
+      in: "server",
+      default: "auto",
+      env: "CLAWCHAT_LLM_PROVIDER",
+      flag: "provider"
+    }),
+    model: read("llm.model", Kinds.autoOr(Kinds.line(200)), {
+      in: "server",
+      default: "auto",
+      env: "CLAWCHAT_LLM_MODEL",
+      flag: "model"
+    }),
+    baseUrl: read("llm.base_url", Kinds.autoOr(Kinds.url), {
+      in: "server",
+      default: "auto",
+      env: "CLAWCHAT_LLM_BASE_URL",
+      flag: "base-url"
+    }),
+    /** Address of the llm tier. */
+    host: read("llm.host", Kinds.ip, { in: "server", default: "127.0.0.1", env: "CLAWCHAT_LLM_HOST" }),
+    port: read("llm.port", Kinds.port, { in: "server", default: "55556", env: "CLAWCHAT_LLM_PORT" }),
+    contextDirectory: read(
+      "llm.context_dir",
+      Kinds.path((home) => HomePaths.llm(home).context),
+      { in: "server", default: "auto", env: "CLAWCHAT_CONTEXT_DIR", flag: "context-dir" }
+    ),
+    timeouts: {
+      connectMs: read("llm.timeouts.connect", Kinds.duration(SECOND, 10 * MINUTE), {
+        in: "server",
+        default: "30 seconds"
+      }),
+      firstTokenMs: read("llm.timeouts.first_token", Kinds.duration(SECOND, HOUR), {
+        in: "server",
+        default: "60 seconds"
+      }),
+      idleMs: read("llm.timeouts.idle", Kinds.duration(SECOND, HOUR), { in: "server", default: "60 seconds" })
+    },
+    keys: {
+      openai: apiKey(read, "llm.openai_api_key", "OPENAI_API_KEY"),
+      anthropic: apiKey(read, "llm.anthropic_api_key", "ANTHROPIC_API_KEY"),
+      deepseek: apiKey(read, "llm.deepseek_api_key", "DEEPSEEK_API_KEY"),
+      "openai-compatible": apiKey(read, "llm.api_key", "CLAWCHAT_LLM_API_KEY")
+    }
+  },
+  files: {
+    /** The folder below which clients see files. */
+    basePath: read(
+      "files.base_path",
+      Kinds.path((home) => HomePaths.server(home).data),
+      { in: "server", default: "auto", env: "CLAWCHAT_BASE_PATH", flag: "base-path" }
+    ),
+    readOnly: read("files.read_only", Kinds.flag, { in: "server", default: "false", flag: "read-only" })
+  },
+  limits: {
+    maxSessions: read("limits.max_sessions", Kinds.integer(1, 10_000), { in: "server", default: "100" })
+  }
+})
+
+const apiKey = (read: Read, key: string, env: string) =>
+  read(key, Kinds.secret(1, 1024, "no spaces"), { in: "environment", default: "", env })
+
+export type Role = "server" | "llm" | "client"
+/** The settings in force. */
+export type Values = ReturnType<typeof table>
+
+const defaultOf = <A>(key: string, kind: Kinds.Kind<A>, details: Details, context: Kinds.Context): A =>
+  Result.getOrThrowWith(kind.decode(details.default, context), () => new Error(`the default of ${key} is invalid`))
+
+const entriesOf = (role: Role): ReadonlyArray<Entry> => {
+  const entries: Array<Entry> = []
+  const context: Kinds.Context = { home: "/", resolve: (path) => path }
+  table((key, kind, details) => {
+    entries.push({ key, kind, ...details })
+    return defaultOf(key, kind, details, context)
+  }, role)
+  return entries
+}
+
+/** All settings in the order of the table. */
+export const entries: ReadonlyArray<Entry> = entriesOf("server")
+
+/** The values when nothing is set. */
+export const defaults = (role: Role, home: string): Values =>
+  table((key, kind, details) => defaultOf(key, kind, details, { home, resolve: (path) => path }), role)
+
+/** Variables and flags that say where to look, before any other is read. `CLAWCHAT_CONFIG` and `--config` are no settings. */
+export const CONFIG_VARIABLE = "CLAWCHAT_CONFIG"
+export const HOME_VARIABLE = "CLAWCHAT_HOME"
+
+const byVariable = new Map(
+  entries.flatMap((entry) => (entry.env === undefined ? [] : [[entry.env, entry.key] as const]))
+)
+export const variables: ReadonlyArray<string> = [CONFIG_VARIABLE, ...byVariable.keys()]
+/** Variables whose values are secret: never for child processes that do not need them. */
+export const secretVariables: ReadonlyArray<string> = entries.flatMap((entry) =>
+  entry.kind.secret === true && entry.env !== undefined ? [entry.env] : []
+)
+/** The key of a variable; `server.name` for `CLAWCHAT_SERVER_NAME`. */
+export const keyOfVariable = (name: string): string | undefined => byVariable.get(name)
+/** The key that a flag sets; `--name` names the device on a client, else the server. */
+export const keyOfFlag = (flag: string, role: Role): string | undefined =>
+  flag === "name" && role === "client" ? "client.name" : entries.find((entry) => entry.flag === flag)?.key
+
+/** One value that some source gives. */
+export interface Given {
+  readonly key: string
+  readonly text: string
+  readonly source: "flag" | "environment" | "user .env" | "home .env" | "yaml"
+  /** Where it stands and under which name: `config/server.yaml:12: networking.retry_interval`, `--port`. */
+  readonly where: string
+  readonly resolve: (path: string) => string
+}
+
+export interface Resolved {
+  readonly values: Values
+  /** One line each; none when all is well. */
+  readonly problems: ReadonlyArray<string>
+  /** Where the value in force of a key was given; keys at their defaults are not there. */
+  readonly origins: ReadonlyMap<string, string>
+}
+
+const MAX_SHOWN = 60
+
+/** A refused value as messages show it: quoted, escaped, cut. */
+export const shown = (text: string): string => {
+  const points = Array.from(text)
+  const cut = points.length > MAX_SHOWN ? `${points.slice(0, MAX_SHOWN).join("")}...` : text
+  return JSON.stringify(cut).replace(
+    /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`
+  )
+}
+
+const complaint = (where: string, kind: Kinds.Kind<unknown>, expected: string, text: string): string =>
+  kind.secret === true ? `${where}: expected ${expected}` : `${where}: expected ${expected}, got ${shown(text)}`
+
+/**
+ * The values in force from all that is given, the strongest first. A key whose every value is refused shows its default,
+ * beside the problem.
+ */
+export const resolve = (role: Role, home: string, given: ReadonlyArray<Given>): Resolved => {
+  const problems: Array<string> = []
+  const origins = new Map<string, string>()
+  const winners = new Map<string, Given>()
+  const values = table((key, kind, details) => {
+    let winner = defaultOf(key, kind, details, { home, resolve: (path) => path })
+    let found = false
+    for (const one of given) {
+      if (one.key !== key) continue
+      const decoded = kind.decode(one.text, { home, resolve: one.resolve })
+      if (Result.isFailure(decoded)) problems.push(complaint(one.where, kind, decoded.failure, one.text))
+      else if (!found) {
+        found = true
+        winner = decoded.success
+        origins.set(key, one.where)
+        winners.set(key, one)
+      }
+    }
+    return winner
+  }, role)
+  if (problems.length === 0) problems.push(...contradictions(values, winners))
+  return { values: { ...values, home }, problems, origins }
+}
+
+/** What no single value shows. */
+const contradictions = (values: Values, winners: ReadonlyMap<string, Given>): ReadonlyArray<string> => {
+  const problems: Array<string> = []
+  const at = (...keys: ReadonlyArray<string>): string =>
+    keys.map((key) => winners.get(key)?.where).find((where) => where !== undefined) ?? keys.join(", ")
+  if (values.security.autoRegenerateMs >= values.security.fileValidityMs) {
+    const where = at("security.auto_regenerate_minutes", "security.file_validity_minutes")
+    problems.push(`${where}: security.auto_regenerate_minutes must be less than security.file_validity_minutes`)
+  }
+  if (values.networking.keepaliveIntervalMs * 2 > values.networking.idleTimeoutMs) {
+    const where = at("networking.keepalive_interval", "networking.idle_timeout")
+    problems.push(`${where}: networking.keepalive_interval must be at most half of networking.idle_timeout`)
+  }
+  // A `.env` that came with someone's folder must not send the user's keys to a host of its choice.
+  const baseUrl = winners.get("llm.base_url")
+  if (baseUrl?.source === "user .env") {
+    const foreign = entries.filter((entry) => entry.key.endsWith("api_key") && entry.kind.secret === true)
+    if (foreign.some(({ key }) => !["user .env", undefined].includes(winners.get(key)?.source))) {
+      problems.push(
+        `${baseUrl.where}: the .env of the current folder may not choose a host for keys that were set elsewhere; set it where the key is set`
+      )
+    }
+  }
+  return problems
+}
+
+// -- names ----------------------------------------------------------------------------------------------------------
+
+const sections = new Set(entries.flatMap(({ key }) => key.split(".").map((_, i, all) => all.slice(0, i).join("."))))
+const inYaml = new Map(
+  entries.filter((entry) => entry.in !== "environment").map((entry) => [entry.key, entry] as const)
+)
+const secretKeys = new Map(
+  entries.filter((entry) => entry.in === "environment").map((entry) => [entry.key, entry] as const)
+)
+
+/** What a dotted YAML key is; `""` is the whole file. */
+export const lookUp = (key: string): "section" | Entry | undefined => (sections.has(key) ? "section" : inYaml.get(key))
+
+/** The sentence for a YAML key that is none, with the likeliest meaning. */
+export const unknownKey = (key: string): string => {
+  const secret = secretKeys.get(key)
+  if (secret !== undefined) return `secrets do not belong in this file; set ${secret.env} in a .env file`
+  const end = key.lastIndexOf(".") + 1
+  const section = key.slice(0, end)
+  const last = key.slice(end)
+  const names = [...inYaml.keys(), ...sections].filter((name) => name !== "")
+  const siblings = names.filter((name) => name.startsWith(section)).map((name) => name.slice(end))
+  const sibling = nearest(
+    last,
+    siblings.filter((name) => !name.includes("."))
+  )
+  const near = sibling === undefined ? names.find((name) => name.endsWith(`.${last}`)) : section + sibling
+  return near === undefined ? "unknown key" : `unknown key; did you mean ${near}?`
+}
+
+/** The sentence for a `CLAWCHAT_` variable that is none. */
+export const unknownVariable = (name: string): string => {
+  const near = nearest(name, variables)
+  return near === undefined ? "unknown setting" : `unknown setting; did you mean ${near}?`
+}
+
+/** The candidate that the fewest edits lead to, when they are few for its length. */
+const nearest = (word: string, candidates: ReadonlyArray<string>): string | undefined => {
+  let best: string | undefined
+  let fewest = Math.min(3, Math.max(1, Math.floor(word.length / 3))) + 1
+  for (const candidate of candidates) {
+    const edits = distance(word.slice(0, 64).toLowerCase(), candidate.toLowerCase())
+    if (edits < fewest) {
+      best = candidate
+      fewest = edits
+    }
+  }
+  return best
+}
+
+/** Edits between two words, neighbours swapped counting one (optimal string alignment). */
+const distance = (a: string, b: string): number => {
+  let older: ReadonlyArray<number> = []
+  let old: ReadonlyArray<number> = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1] ? 0 : 1
+      let edits = Math.min((old[j] as number) + 1, (row[j - 1] as number) + 1, (old[j - 1] as number) + same)
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        edits = Math.min(edits, (older[j - 2] as number) + 1)
+      }
+      row.push(edits)
+    }
+    older = old
+    old = row
+  }
+  return old[b.length] as number
+}

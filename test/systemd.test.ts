@@ -1,0 +1,174 @@
+import * as ChildProcess from "node:child_process"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { afterAll, assert, describe, it } from "@effect/vitest"
+import * as Settings from "../src/domain/Settings.ts"
+
+const folder = Path.resolve(import.meta.dirname, "../systemd")
+const units = Fs.readdirSync(folder).filter((name) => /\.(service|path)$/.test(name))
+const textOf = (name: string) => Fs.readFileSync(Path.join(folder, name), "utf8")
+
+const isThere = (tool: string) => ChildProcess.spawnSync(tool, ["--version"]).status === 0
+const hasAnalyze = isThere("systemd-analyze")
+const hasSysusers = isThere("systemd-sysusers")
+const without = (tool: string, has: boolean) => (has ? "" : ` (skipped: ${tool} is not here)`)
+
+describe(`systemd units${without("systemd-analyze", hasAnalyze)}`, () => {
+  // The programs are not installed here, so the copies start /bin/true instead.
+  const copies = Fs.mkdtempSync(Path.join(Os.tmpdir(), "clawchat-units-"))
+  afterAll(() => Fs.rmSync(copies, { recursive: true }))
+  for (const unit of units) {
+    const text = textOf(unit).replace(/^(ExecStart=)\S+/gm, "$1/bin/true")
+    Fs.writeFileSync(Path.join(copies, unit), text)
+  }
+  const analyze = (...parameters: ReadonlyArray<string>) =>
+    ChildProcess.spawnSync("systemd-analyze", parameters, {
+      encoding: "utf8",
+      env: { ...process.env, SYSTEMD_UNIT_PATH: `${copies}:`, SYSTEMD_COLORS: "0" }
+    })
+
+  it.skipIf(!hasAnalyze)("are accepted without a word", () => {
+    const { status, stderr, stdout } = analyze("verify", "--man=no", ...units.map((unit) => Path.join(copies, unit)))
+    assert.strictEqual(stdout + stderr, "")
+    assert.strictEqual(status, 0)
+  })
+
+  it.skipIf(!hasAnalyze)("a mistake in a unit would be seen", () => {
+    const path = Path.join(copies, "clawchat-broken.service")
+    Fs.writeFileSync(path, "[Service]\nExecStart=/bin/true\nNoNewPriviledges=yes\n")
+    const { stderr } = analyze("verify", "--man=no", path)
+    Fs.rmSync(path)
+    assert.include(stderr, "NoNewPriviledges")
+  })
+
+  for (const unit of units.filter((name) => name.endsWith(".service"))) {
+    it.skipIf(!hasAnalyze)(`${unit} is exposed at most 2.0`, () => {
+      const { status, stderr } = analyze("security", "--offline=true", "--threshold=20", Path.join(copies, unit))
+      assert.strictEqual(status, 0, stderr)
+    })
+  }
+})
+
+describe("what the units promise", () => {
+  const valuesOf = (unit: string, name: string) =>
+    textOf(unit)
+      .split("\n")
+      .flatMap((line) => (line.startsWith(`${name}=`) ? [line.slice(name.length + 1)] : []))
+
+  it("each tier is a user of its own, not root, and sees only its part", () => {
+    assert.deepStrictEqual(valuesOf("clawchat-server.service", "User"), ["openclaw"])
+    assert.deepStrictEqual(valuesOf("clawchat-llm.service", "User"), ["openclaw-llm"])
+    assert.include(valuesOf("clawchat-server.service", "InaccessiblePaths"), "-/var/lib/clawchat/llm")
+    assert.deepStrictEqual(valuesOf("clawchat-llm.service", "TemporaryFileSystem"), ["/var/lib/clawchat:mode=0755"])
+    assert.deepStrictEqual(valuesOf("clawchat-llm.service", "BindPaths"), [
+      "/var/lib/clawchat/llm",
+      "/var/lib/clawchat/data",
+      "/var/lib/clawchat/llm/link:/var/lib/clawchat/identity"
+    ])
+  })
+
+  it("variables that units set are settings, and no secret is among them", () => {
+    for (const unit of units) {
+      for (const assignment of valuesOf(unit, "Environment")) {
+        const name = assignment.split("=")[0] ?? ""
+        assert.include(Settings.variables, name)
+        assert.notInclude(Settings.secretVariables, name)
+      }
+    }
+  })
+
+  it("no core dumps, no privileges, restart on failure", () => {
+    for (const unit of ["clawchat-server.service", "clawchat-llm.service"]) {
+      assert.deepStrictEqual(valuesOf(unit, "LimitCORE"), ["0"])
+      assert.deepStrictEqual(valuesOf(unit, "CapabilityBoundingSet"), [""])
+      assert.deepStrictEqual(valuesOf(unit, "NoNewPrivileges"), ["yes"])
+      assert.deepStrictEqual(valuesOf(unit, "Restart"), ["on-failure"])
+    }
+  })
+
+  it.skipIf(!hasSysusers)(`users and groups can be made${without("systemd-sysusers", hasSysusers)}`, () => {
+    const root = Fs.mkdtempSync(Path.join(Os.tmpdir(), "clawchat-users-"))
+    const file = Path.join(folder, "clawchat.sysusers.conf")
+    const { status, stderr, stdout } = ChildProcess.spawnSync(
+      "systemd-sysusers",
+      [`--root=${root}`, "--dry-run", file],
+      {
+        encoding: "utf8"
+      }
+    )
+    Fs.rmSync(root, { recursive: true })
+    assert.strictEqual(status, 0, stderr)
+    assert.include(stdout + stderr, "openclaw-llm")
+  })
+})
+
+const canSwitchUsers =
+  process.platform === "linux" &&
+  process.geteuid?.() === 0 &&
+  isThere("setpriv") &&
+  ChildProcess.spawnSync("setpriv", ["--reuid=65534", "--regid=65534", "--clear-groups", "true"]).status === 0
+
+describe(`the link's carrier${canSwitchUsers ? "" : " (skipped: needs root and setpriv)"}`, () => {
+  const server = 61_001
+  const llm = 61_002
+  const newHome = () => {
+    const home = Fs.mkdtempSync(Path.join(Os.tmpdir(), "clawchat-link-"))
+    Fs.chmodSync(home, 0o711)
+    const make = (name: string, user: number) => {
+      Fs.mkdirSync(Path.join(home, name), { mode: 0o700 })
+      Fs.chownSync(Path.join(home, name), user, user)
+    }
+    make("identity", server)
+    make("llm", llm)
+    make("llm/link", llm)
+    return home
+  }
+  const put = (path: string, text: string, user: number) => {
+    Fs.writeFileSync(path, text, { mode: 0o600 })
+    Fs.chownSync(path, user, user)
+  }
+  const carry = (home: string) => {
+    const script = textOf("clawchat-link").replaceAll("openclaw-llm", `${llm}`).replaceAll("openclaw", `${server}`)
+    return ChildProcess.spawnSync("sh", ["-c", script, "sh", home], { encoding: "utf8", cwd: "/" })
+  }
+
+  it.skipIf(!canSwitchUsers)("gives each user its own 0600 copy, and the server's link wins", () => {
+    const home = newHome()
+    put(Path.join(home, "identity/llm.link"), "link", server)
+    put(Path.join(home, "identity/server.pub"), "server", server)
+    put(Path.join(home, "llm/link/llm.link"), "other", llm)
+    put(Path.join(home, "llm/link/llm.pub"), "llm", llm)
+    assert.deepInclude(carry(home), { status: 0, stdout: "", stderr: "" })
+    for (const [name, text, user] of [
+      ["llm/link/llm.link", "link", llm],
+      ["llm/link/server.pub", "server", llm],
+      ["identity/llm.pub", "llm", server]
+    ] as const) {
+      const stats = Fs.statSync(Path.join(home, name))
+      assert.strictEqual(Fs.readFileSync(Path.join(home, name), "utf8"), text)
+      assert.deepStrictEqual([stats.uid, stats.mode & 0o777], [user, 0o600])
+    }
+    const before = Fs.statSync(Path.join(home, "identity/llm.pub")).ino
+    assert.strictEqual(carry(home).status, 0)
+    assert.strictEqual(Fs.statSync(Path.join(home, "identity/llm.pub")).ino, before)
+    assert.deepStrictEqual(Fs.readdirSync(Path.join(home, "llm/link")).sort(), ["llm.link", "llm.pub", "server.pub"])
+    Fs.rmSync(home, { recursive: true })
+  })
+
+  it.skipIf(!canSwitchUsers)("a link in one user's folder gives nothing of root's or the other's away", () => {
+    const home = newHome()
+    const rootOnly = Path.join(home, "root-only")
+    put(rootOnly, "root's", 0)
+    put(Path.join(home, "identity/static.key"), "private", server)
+    put(Path.join(home, "identity/llm.link"), "link", server)
+    Fs.symlinkSync(rootOnly, Path.join(home, "llm/link/llm.pub"))
+    Fs.symlinkSync(Path.join(home, "identity/static.key"), Path.join(home, "llm/link/llm.link"))
+    carry(home)
+    assert.isFalse(Fs.existsSync(Path.join(home, "identity/llm.pub")))
+    assert.strictEqual(Fs.readFileSync(Path.join(home, "identity/static.key"), "utf8"), "private")
+    assert.isTrue(Fs.lstatSync(Path.join(home, "llm/link/llm.link")).isFile())
+    assert.strictEqual(Fs.readFileSync(rootOnly, "utf8"), "root's")
+    Fs.rmSync(home, { recursive: true })
+  })
+})
