@@ -1,0 +1,85 @@
+/** Context files in a folder. People edit them with what they like, so only reading is careful: bounded, never blocking. */
+import { constants } from "node:fs"
+import * as fs from "node:fs/promises"
+import * as path from "node:path"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { contextDefaults } from "../domain/ContextDefaults.ts"
+import * as ContextPrompt from "../domain/ContextPrompt.ts"
+import { ContextStore, ContextStoreError } from "../services/ContextStore.ts"
+
+const codeOf = (error: unknown): string =>
+  error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "unknown error"
+
+const ignored = (name: string, note: string, bytes = 0): ContextPrompt.Found => ({ _tag: "Ignored", name, bytes, note })
+
+/**
+ * What stands at a name. The type is looked at before opening, since opening a FIFO waits; the open itself neither
+ * follows a link nor blocks, in case the name changed hands in between.
+ */
+const find = async (folder: string, name: string): Promise<ContextPrompt.Found> => {
+  const file = path.join(folder, name)
+  try {
+    const before = await fs.lstat(file)
+    if (before.isSymbolicLink()) return ignored(name, "is a link; put the text itself here")
+    if (!before.isFile()) return ignored(name, "is not a regular file")
+    const flags = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0)
+    const handle = await fs.open(file, flags)
+    try {
+      const stat = await handle.stat()
+      if (!stat.isFile()) return ignored(name, "is not a regular file")
+      const buffer = new Uint8Array(ContextPrompt.maxFileBytes + 1)
+      let length = 0
+      while (length < buffer.length) {
+        const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length)
+        if (bytesRead === 0) break
+        length += bytesRead
+      }
+      return ContextPrompt.fromBytes(name, buffer.subarray(0, length), Math.max(stat.size, length))
+    } finally {
+      await handle.close()
+    }
+  } catch (error) {
+    return codeOf(error) === "ENOENT" ? { _tag: "Missing", name } : ignored(name, `cannot be read (${codeOf(error)})`)
+  }
+}
+
+/** Writes the defaults that are missing; whatever stands at a name, a dangling link too, stays. */
+const writeDefaults = async (folder: string) => {
+  await fs.mkdir(folder, { recursive: true, mode: 0o700 })
+  for (const name of ContextPrompt.fileNames) {
+    try {
+      await fs.writeFile(path.join(folder, name), contextDefaults[name], { flag: "wx", mode: 0o600 })
+    } catch (error) {
+      if (codeOf(error) !== "EEXIST") throw error
+    }
+  }
+}
+
+/**
+ * The files in `folder` (absolute). The folder and missing files are made once, at the start: a file removed later stays
+ * away until the next.
+ */
+export const layer = (options: { readonly folder: string }): Layer.Layer<ContextStore, ContextStoreError> =>
+  Layer.effect(
+    ContextStore,
+    Effect.tryPromise({
+      try: () => writeDefaults(options.folder),
+      catch: (error) => {
+        const code = codeOf(error)
+        return new ContextStoreError({
+          reason: code === "EACCES" || code === "EPERM" || code === "EROFS" ? "Denied" : "Io",
+          path: options.folder,
+          message: `cannot make the context files in ${options.folder} (${code}): choose another folder with CLAWCHAT_CONTEXT_DIR`
+        })
+      }
+    }).pipe(
+      Effect.as(
+        ContextStore.of({
+          read: Effect.promise(() =>
+            Promise.all(ContextPrompt.fileNames.map((name) => find(options.folder, name)))
+          ).pipe(Effect.map(ContextPrompt.join), Effect.withSpan("ContextStore.read"))
+        })
+      )
+    )
+  )

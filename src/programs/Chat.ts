@@ -1,0 +1,44 @@
+/** Handlers of the `Chat` group, for any protocol. */
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import type * as Rpc from "effect/rpc/Rpc"
+import type * as RpcGroup from "effect/rpc/RpcGroup"
+import { ChatError, ChatRpc } from "../domain/ChatRpc.ts"
+import { ContextStore } from "../services/ContextStore.ts"
+import { Conversations, type ConversationsError } from "../services/Conversations.ts"
+import { LlmProvider } from "../services/LlmProvider.ts"
+import { Assistant } from "./Assistant.ts"
+
+const storage = (error: ConversationsError) => new ChatError({ reason: "Storage", message: error.message })
+
+/** `version` is the program's, for `Status`. */
+export const layerHandlers = (options: {
+  readonly version: string
+}): Layer.Layer<
+  Rpc.ToHandler<RpcGroup.Rpcs<typeof ChatRpc>>,
+  never,
+  Assistant | Conversations | ContextStore | LlmProvider
+> =>
+  ChatRpc.toLayer(
+    Effect.gen(function* () {
+      const assistant = yield* Assistant
+      const conversations = yield* Conversations
+      const context = yield* ContextStore
+      const provider = yield* LlmProvider
+      return {
+        "Chat.Send": (question) => assistant.send(question),
+        "Chat.History": (options) => Effect.mapError(conversations.history(options), storage),
+        "Chat.Conversations": () => Effect.mapError(conversations.list, storage),
+        "Chat.Status": Effect.fnUntraced(function* () {
+          const { files } = yield* context.read
+          const list = yield* Effect.mapError(conversations.list, storage)
+          return {
+            ...provider.info,
+            contextFiles: files,
+            conversations: list.length,
+            version: options.version
+          }
+        })
+      }
+    })
+  )
