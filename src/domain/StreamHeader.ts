@@ -1,0 +1,33 @@
+/**
+ * The first bytes of every stream, which say what flows on it. Who opens a stream sends them before anything else.
+ *
+ *     client -> server    0x01                        Effect RPC, groups Control and Files, NDJSON
+ *     client -> server    0x02 | version              to be spliced to the llm tier; the server reads no further
+ *     server -> llm tier  0x02 | version | device 16  Effect RPC, group Chat, NDJSON, on behalf of that device
+ *
+ * The version byte lets end-to-end sealing follow: version 1 is plain RPC.
+ */
+import { CREDENTIAL_ID_LENGTH } from "./protocol/Constants.ts"
+import { concat } from "./protocol/Cursor.ts"
+
+export const SERVER = 0x01
+export const LLM = 0x02
+/** What version byte an `llm` stream of this build carries. */
+export const LLM_VERSION = 1
+/** Bytes after the kind, by kind, as the tier that accepts the stream reads them. */
+export const LLM_TIER_HEADER_LENGTH = 2 + CREDENTIAL_ID_LENGTH
+
+export const server = (): Uint8Array => Uint8Array.of(SERVER)
+export const llm = (): Uint8Array => Uint8Array.of(LLM, LLM_VERSION)
+/** `device`: the 16 bytes of the device's id. */
+export const llmTier = (version: number, device: Uint8Array): Uint8Array => concat(Uint8Array.of(LLM, version), device)
+
+/** Codes of RESET and STOP, and of CLOSE from 256 on: why an application gave a stream up. */
+export const Code = {
+  /** Nobody needs it any more: the ordinary way to cancel. */
+  Cancelled: 0x100,
+  /** The server has no connection to the llm tier at the moment. */
+  TierAway: 0x101,
+  /** The first bytes made no sense, or a version is not spoken here. */
+  Unknown: 0x102
+} as const

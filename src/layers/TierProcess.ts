@@ -1,0 +1,94 @@
+/**
+ * A tier in a process of its own, for `clawchat up`. It lives and dies with us: when our end of its IPC channel closes, also
+ * because we were killed, it ends itself.
+ */
+import { type ChildProcess, fork } from "node:child_process"
+import { createInterface } from "node:readline"
+import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+
+/** Milliseconds that a tier may take to end before it is killed. */
+const GRACE_MS = 5000
+/** Lines of stderr kept, to tell why a tier ended. */
+const KEPT_LINES = 20
+
+export class TierProcessError extends Data.TaggedError("TierProcessError")<{ readonly message: string }> {}
+
+export interface TierProcess {
+  /** Waits for a line of stdout that begins with `prefix`, and gives its rest. Fails when the tier ends before. */
+  readonly line: (prefix: string) => Effect.Effect<string, TierProcessError>
+  /** Fails when the tier ends. */
+  readonly ended: Effect.Effect<never, TierProcessError>
+}
+
+export interface Options {
+  /** The program's entry, as this process was started. */
+  readonly entry: string
+  readonly args: ReadonlyArray<string>
+  readonly environment: Readonly<Record<string, string | undefined>>
+}
+
+const stop = (child: ChildProcess): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
+    const timer = setTimeout(() => child.kill("SIGKILL"), GRACE_MS)
+    child.once("exit", () => {
+      clearTimeout(timer)
+      resume(Effect.void)
+    })
+    child.kill("SIGTERM")
+  })
+
+/** Starts a tier in the scope; closing the scope ends it and waits for that. */
+export const start = Effect.fnUntraced(function* ({ args, entry, environment }: Options) {
+  const name = args[0] ?? "tier"
+  const child = yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      fork(entry, [...args], {
+        env: { ...environment },
+        stdio: ["ignore", "pipe", "pipe", "ipc"],
+        serialization: "json"
+      })
+    ),
+    stop
+  )
+  const exit = yield* Deferred.make<never, TierProcessError>()
+  const seen: Array<string> = []
+  const errors: Array<string> = []
+  const waiting = new Set<{ readonly prefix: string; readonly found: (rest: string) => void }>()
+  const failWith = (why: string): void => {
+    const last = errors.map((line) => `\n  ${line}`).join("")
+    Deferred.doneUnsafe(exit, Effect.fail(new TierProcessError({ message: `The ${name} tier ${why}${last}` })))
+  }
+  child.on("error", (error) => failWith(`did not start: ${error.message}`))
+  child.on("exit", (code, signal) => failWith(`ended (${signal ?? `exit code ${code}`})`))
+  if (child.stdout !== null) {
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      seen.push(line)
+      for (const wait of waiting) if (line.startsWith(wait.prefix)) wait.found(line.slice(wait.prefix.length).trim())
+    })
+  }
+  if (child.stderr !== null) {
+    createInterface({ input: child.stderr }).on("line", (line) => {
+      errors.push(line)
+      if (errors.length > KEPT_LINES) errors.shift()
+    })
+  }
+  const ended = Deferred.await(exit)
+  const process: TierProcess = {
+    ended,
+    line: (prefix) =>
+      Effect.raceFirst(
+        Effect.callback<string>((resume) => {
+          const old = seen.find((line) => line.startsWith(prefix))
+          if (old !== undefined) return resume(Effect.succeed(old.slice(prefix.length).trim()))
+          const wait = { prefix, found: (rest: string) => resume(Effect.succeed(rest)) }
+          waiting.add(wait)
+          return Effect.sync(() => waiting.delete(wait))
+        }),
+        ended
+      )
+  }
+  return process
+})

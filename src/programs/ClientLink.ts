@@ -1,0 +1,170 @@
+/** A client's line to its server: one connection with the procedures of both tiers on it, or one that is made anew for ever. */
+import * as Arr from "effect/Array"
+import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type * as RpcClient from "effect/rpc/RpcClient"
+import type { RpcClientError } from "effect/rpc/RpcClientError"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import { ChatRpc } from "../domain/ChatRpc.ts"
+import { ControlRpc } from "../domain/ControlRpc.ts"
+import { FilesRpc } from "../domain/FilesRpc.ts"
+import { fromHex } from "../domain/protocol/Cursor.ts"
+import { Priority } from "../domain/protocol/Streams.ts"
+import * as StreamHeader from "../domain/StreamHeader.ts"
+import { type Connection, type Patience, Transport, TransportError } from "../services/Transport.ts"
+import * as ClientIdentity from "./ClientIdentity.ts"
+import * as RpcStream from "./RpcStream.ts"
+
+/** Milliseconds. Keep-alives stay below the 30 s after which common NATs forget a UDP mapping. */
+export const PATIENCE: Patience = { keepAliveMs: 15_000, deadAfterMs: 15_000, idleTimeoutMs: 60_000 }
+/** Milliseconds between two attempts to come back, before jitter. */
+const PAUSE_MS = 500
+
+const serverGroup = ControlRpc.merge(FilesRpc)
+
+export type ServerClient = RpcClient.FromGroup<typeof serverGroup, RpcClientError>
+export type ChatClient = RpcClient.FromGroup<typeof ChatRpc, RpcClientError>
+
+export interface Options {
+  readonly identity: ClientIdentity.ClientIdentity
+  /** A `.sec` file to come in with, before all else. */
+  readonly pairing: ClientIdentity.Pairing | undefined
+  readonly deviceName: string
+  readonly patience: Patience
+  readonly timeoutMs: number
+}
+
+/** - `Unpaired`: this home knows no server and no file was given. */
+export class UnpairedError extends Data.TaggedError("UnpairedError")<{ readonly message: string }> {}
+
+/** The llm tier is away: the server closed the stream that was meant for it. */
+export class TierAwayError extends Data.TaggedError("TierAwayError")<Record<never, never>> {}
+
+export interface Session {
+  readonly connection: Connection
+  readonly server: ServerClient
+  /** Procedures of the llm tier on a stream of their own; `failure` tells why a call on it broke. */
+  readonly openChat: Effect.Effect<
+    { readonly chat: ChatClient; readonly failure: Effect.Effect<never, TierAwayError | TransportError> },
+    TransportError,
+    Scope.Scope
+  >
+}
+
+/** Connects once, in the scope; a device that came with a file is enrolled when this returns. */
+export const connect = Effect.fn("ClientLink.connect")(function* (options: Options) {
+  const { deviceName, identity, pairing, patience, timeoutMs } = options
+  const transport = yield* Transport
+  const known = yield* identity.invitations
+  const fromFile = pairing === undefined ? [] : [ClientIdentity.invitationOf(pairing)]
+  const invitations = [...fromFile, ...known.filter(({ key }) => fromFile.every((file) => file.key !== key))]
+  if (!Arr.isReadonlyArrayNonEmpty(invitations)) {
+    return yield* new UnpairedError({
+      message: "This home is not paired with a server: run clawchat pair FILE with a fresh .sec file"
+    })
+  }
+  const last = yield* identity.last
+  const keysOf = invitations.map(({ key }) => key)
+  const connection = yield* transport.connect({
+    invitations,
+    identity: identity.keyPair,
+    deviceName,
+    patience,
+    timeoutMs,
+    skewMs: last.skewMs,
+    hints: keysOf.map((key) => last.hints[key]),
+    keepHints: (states) => {
+      const hints = Object.fromEntries(
+        keysOf.flatMap((key, index) => {
+          const state = states[index]
+          return state === undefined ? [] : [[key, state]]
+        })
+      )
+      return identity.remember({ hints })
+    },
+    answered: Effect.fnUntraced(function* ({ enrolment, invitation, remote, skewMs }) {
+      const used = invitations[invitation]
+      if (used?.pairing !== undefined && enrolment !== undefined) {
+        yield* Effect.mapError(
+          identity.persist(used.pairing, enrolment),
+          ({ message }) => new TransportError({ reason: "Keep", message })
+        )
+      }
+      yield* identity.remember({ address: remote, skewMs })
+    })
+  })
+  yield* identity.confirm(fromHex(connection.credential) ?? new Uint8Array(0))
+
+  const serverStream = yield* connection.open(Priority.Control)
+  yield* serverStream.write(StreamHeader.server())
+  const server = yield* RpcStream.client(serverGroup, serverStream, () => {})
+  const openChat: Session["openChat"] = Effect.gen(function* () {
+    const broken = yield* Deferred.make<never, TierAwayError | TransportError>()
+    const stream = yield* connection.open(Priority.Interactive)
+    yield* stream.write(StreamHeader.llm())
+    const chat = yield* RpcStream.client(ChatRpc, stream, (error) => {
+      const away = error.reason === "Reset" && error.code === StreamHeader.Code.TierAway
+      Deferred.doneUnsafe(broken, Effect.fail(away ? new TierAwayError() : error))
+    })
+    return { chat, failure: Deferred.await(broken) }
+  })
+  const session: Session = { connection, server, openChat }
+  return session
+})
+
+export type ConnectError = Effect.Error<ReturnType<typeof connect>>
+
+export type State =
+  | {
+      readonly _tag: "Connecting"
+      readonly attempt: number
+      readonly reason: ConnectError | TransportError | undefined
+    }
+  | { readonly _tag: "Connected"; readonly session: Session }
+
+export interface Link {
+  /** Now and at each change. */
+  readonly changes: Stream.Stream<State>
+  readonly state: Effect.Effect<State>
+  /** The session, as soon as there is one. */
+  readonly session: Effect.Effect<Session>
+}
+
+/** Keeps a connection for the scope: reconnects for ever, with a little jitter, whatever the reason. */
+export const make = Effect.fn("ClientLink.make")(function* (options: Options) {
+  const state = yield* SubscriptionRef.make<State>({ _tag: "Connecting", attempt: 0, reason: undefined })
+  let waiting = yield* Deferred.make<Session>()
+  let attempt = 0
+  // A file is good for the first connection; after that the device has its own credential.
+  let pairing = options.pairing
+
+  const life = Effect.scoped(
+    Effect.gen(function* () {
+      const session = yield* connect({ ...options, pairing })
+      attempt = 0
+      pairing = undefined
+      yield* SubscriptionRef.set(state, { _tag: "Connected", session })
+      yield* Deferred.succeed(waiting, session)
+      const close = yield* session.connection.closed
+      waiting = yield* Deferred.make<Session>()
+      return new TransportError({ reason: "Closed", message: "the connection was lost", close })
+    })
+  )
+  const rest = Effect.sleep(PAUSE_MS)
+  yield* life.pipe(
+    Effect.catch((error) => Effect.succeed(error)),
+    Effect.flatMap((reason) => SubscriptionRef.set(state, { _tag: "Connecting", attempt: ++attempt, reason })),
+    Effect.andThen(rest),
+    Effect.forever,
+    Effect.forkScoped
+  )
+  const link: Link = {
+    changes: SubscriptionRef.changes(state),
+    state: SubscriptionRef.get(state),
+    session: Effect.suspend(() => Deferred.await(waiting))
+  }
+  return link
+})

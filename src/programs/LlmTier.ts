@@ -1,0 +1,148 @@
+/** The llm tier: listens on loopback for the one server that it is tied to, and answers Chat on the streams spliced to it. */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import { ChatRpc } from "../domain/ChatRpc.ts"
+import type { Status } from "../domain/ControlRpc.ts"
+import type * as HomePaths from "../domain/HomePaths.ts"
+import { type Address, format } from "../domain/protocol/Address.ts"
+import type { Admission } from "../domain/protocol/Credential.ts"
+import * as StreamHeader from "../domain/StreamHeader.ts"
+import type { ContextStore } from "../services/ContextStore.ts"
+import type { Conversations } from "../services/Conversations.ts"
+import type { LlmProvider } from "../services/LlmProvider.ts"
+import { SecureFileStore } from "../services/SecureFileStore.ts"
+import {
+  type Connection,
+  type Notice,
+  Transport,
+  type TransportError,
+  type TransportStream
+} from "../services/Transport.ts"
+import type { Assistant } from "./Assistant.ts"
+import * as Chat from "./Chat.ts"
+import * as Identity from "./Identity.ts"
+import { PATIENCE } from "./LlmLink.ts"
+import * as NonceLog from "./NonceLog.ts"
+import * as RpcStream from "./RpcStream.ts"
+import { take } from "./StreamReader.ts"
+
+export interface Options {
+  readonly paths: HomePaths.LlmPaths
+  readonly version: string
+  readonly pid: number
+  readonly bind: Address
+}
+
+export interface LlmTier {
+  readonly address: Address
+  readonly status: Effect.Effect<Status>
+  /** Serves for ever. */
+  readonly run: Effect.Effect<never, TransportError>
+}
+
+/** One server, which reconnects before its old session is given up. */
+const MAX_SESSIONS = 8
+
+export const make = Effect.fn("LlmTier.make")(function* (options: Options) {
+  const { paths, version } = options
+  const transport = yield* Transport
+  const store = yield* SecureFileStore
+  const startedAt = yield* Clock.currentTimeMillis
+  const identity = yield* Identity.loadOrCreateStatic(paths.staticKey)
+  const link = yield* Identity.loadOrCreateLink(paths.llmLink)
+  const nonces = yield* NonceLog.open(paths.nonces)
+  const sessions = yield* SubscriptionRef.make(0)
+
+  // The server's key appears when it first starts; until then nobody is expected.
+  const admissions = store.watch(paths.serverPublicKey).pipe(
+    Stream.mapEffect(() => Effect.option(Identity.readKey(paths.serverPublicKey))),
+    Stream.map((key): ReadonlyArray<Admission> => {
+      const staticKey = Option.getOrUndefined(Option.flatten(key))
+      if (staticKey === undefined) return []
+      return [{ id: link.id, psk: link.psk, slot: undefined, staticKey, validUntil: Number.POSITIVE_INFINITY }]
+    }),
+    Stream.provideService(SecureFileStore, store)
+  )
+  const notice = (event: Notice): Effect.Effect<void> =>
+    event.type === "Opened"
+      ? Effect.logInfo("The server is connected")
+      : event.type === "Stranger"
+        ? Effect.logWarning("ALARM: the link's secret was used by something that is not the server")
+        : Effect.void
+
+  const listener = yield* transport.listen({
+    bind: options.bind,
+    identity,
+    patience: PATIENCE,
+    maxSessions: MAX_SESSIONS,
+    admissions,
+    seenNonces: nonces.seen,
+    remember: (seen) => Effect.catch(nonces.remember(seen), (error) => Effect.logError(error.message)),
+    enrolment: Effect.die(new Error("the llm tier enrols nobody")),
+    enrol: () => Effect.succeed(false),
+    notice
+  })
+  // Only now: who finds the key finds a tier that listens.
+  yield* Identity.publishKey(paths.llmPublicKey, identity.publicKey)
+
+  const services = yield* Effect.context<Assistant | Conversations | ContextStore | LlmProvider>()
+  const handlers = Layer.provide(Chat.layerHandlers({ version }), Layer.succeedContext(services))
+
+  const serveStream = Effect.fnUntraced(function* (stream: TransportStream) {
+    const { head, rest } = yield* take(stream, StreamHeader.LLM_TIER_HEADER_LENGTH)
+    if (head[0] !== StreamHeader.LLM || head[1] !== StreamHeader.LLM_VERSION) {
+      yield* stream.reset(StreamHeader.Code.Unknown)
+      return yield* stream.stop(StreamHeader.Code.Unknown)
+    }
+    return yield* Effect.provide(RpcStream.serve(ChatRpc, rest), handlers)
+  })
+
+  const serveConnection = Effect.fnUntraced(function* (connection: Connection) {
+    yield* SubscriptionRef.update(sessions, (n) => n + 1)
+    const streams = yield* FiberSet.make()
+    const accept = Effect.forever(
+      Effect.flatMap(connection.accept, (stream) =>
+        FiberSet.run(
+          streams,
+          Effect.catch(serveStream(stream), (error) =>
+            Cause.isDone(error) ? stream.finish : stream.reset(StreamHeader.Code.Cancelled)
+          )
+        )
+      )
+    )
+    yield* Effect.ensuring(
+      Effect.ignore(accept),
+      SubscriptionRef.update(sessions, (n) => n - 1)
+    )
+    yield* Effect.logInfo("The server is gone; waiting for it")
+  }, Effect.scoped)
+
+  const connections = yield* FiberSet.make()
+  const tier: LlmTier = {
+    address: listener.address,
+    status: Effect.gen(function* () {
+      const drops = yield* listener.drops
+      const now = yield* Clock.currentTimeMillis
+      return {
+        tier: "llm",
+        version,
+        name: "llm",
+        pid: options.pid,
+        uptimeMs: now - startedAt,
+        address: format(listener.address),
+        sessions: yield* SubscriptionRef.get(sessions),
+        drops: { ...drops }
+      }
+    }),
+    run: Effect.forever(
+      Effect.flatMap(listener.accept, (connection) => FiberSet.run(connections, serveConnection(connection)))
+    )
+  }
+  return tier
+})

@@ -1,0 +1,96 @@
+/** `clawchat llm`: the tier that holds the assistant. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as HomePaths from "../../domain/HomePaths.ts"
+import { format } from "../../domain/protocol/Address.ts"
+import * as ContextStoreNode from "../../layers/ContextStoreNode.ts"
+import * as ControlSocketNode from "../../layers/ControlSocketNode.ts"
+import * as ConversationsSqlite from "../../layers/ConversationsSqlite.ts"
+import * as LlmLayers from "../../layers/LlmLayers.ts"
+import * as LogNode from "../../layers/LogNode.ts"
+import * as RemoteFilesNode from "../../layers/RemoteFilesNode.ts"
+import { LlmProvider } from "../../services/LlmProvider.ts"
+import { RemoteFiles } from "../../services/RemoteFiles.ts"
+import { Assistant } from "../Assistant.ts"
+import * as Control from "../Control.ts"
+import * as ControlSocket from "../ControlSocket.ts"
+import * as LlmTier from "../LlmTier.ts"
+import * as Common from "./Common.ts"
+import { failed, usage } from "./Failure.ts"
+import * as Layers from "./Layers.ts"
+import * as Output from "./Output.ts"
+
+export interface Input extends Common.Globals {
+  readonly provider: Option.Option<string>
+  readonly model: Option.Option<string>
+  readonly baseUrl: Option.Option<string>
+  readonly contextDir: Option.Option<string>
+  readonly basePath: Option.Option<string>
+}
+
+export const run = Effect.fnUntraced(
+  function* (input: Input) {
+    const values = yield* Common.settings("llm", {
+      ...Common.globalFlags(input),
+      provider: Option.getOrUndefined(input.provider),
+      model: Option.getOrUndefined(input.model),
+      "base-url": Option.getOrUndefined(input.baseUrl),
+      "context-dir": Option.getOrUndefined(input.contextDir),
+      "base-path": Option.getOrUndefined(input.basePath)
+    })
+    const paths = HomePaths.llm(values.home)
+    yield* Common.lock(paths.lock, "An llm tier")
+    const logging = LogNode.layer({ ...values.logging, stderr: true })
+    const provider = Layer.unwrap(
+      Effect.gen(function* () {
+        const files = yield* RemoteFiles
+        const { baseUrl, keys, model, provider, timeouts } = values.llm
+        return LlmLayers.layer({
+          provider,
+          model,
+          baseUrl,
+          keys,
+          timeouts,
+          offline: { list: (path) => Effect.map(files.list(path), (page) => page.entries) }
+        })
+      })
+    ).pipe(Layer.provide(RemoteFilesNode.layer({ base: values.files.basePath })))
+    const services = Assistant.layer().pipe(
+      Layer.provideMerge(
+        Layer.mergeAll(
+          provider,
+          ContextStoreNode.layer({ folder: values.llm.contextDirectory }),
+          ConversationsSqlite.layer({ filename: paths.database })
+        )
+      )
+    )
+
+    const serve = Effect.gen(function* () {
+      const tier = yield* LlmTier.make({
+        paths,
+        version: Common.VERSION,
+        pid: process.pid,
+        bind: { host: values.llm.host, port: values.llm.port }
+      })
+      const { chosen, model, provider } = (yield* LlmProvider).info
+      yield* Output.line(`Listening on UDP ${format(tier.address)}`)
+      yield* Output.note(`Assistant: ${provider}, model ${model} (${chosen})`)
+      const control = ControlSocket.serve(Control.layerLlm(tier.status))
+      yield* Effect.forkScoped(Effect.provide(control, ControlSocketNode.layerServer(paths.control)))
+      return yield* tier.run
+    })
+    return yield* serve.pipe(Effect.provide(services), Effect.provide(logging))
+  },
+  Effect.scoped,
+  Effect.catchTags({
+    TransportError: (error) => Effect.fail(failed(error.message)),
+    SecureFileError: (error) => Effect.fail(failed(error.message)),
+    IdentityError: (error) => Effect.fail(failed(error.message)),
+    LlmError: (error) => Effect.fail(usage(error.message)),
+    ContextStoreError: (error) => Effect.fail(failed(error.message)),
+    ConversationsError: (error) => Effect.fail(failed(error.message)),
+    FilesError: (error) => Effect.fail(failed(error.message))
+  }),
+  Effect.provide(Layers.network)
+)

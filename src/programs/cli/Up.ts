@@ -1,0 +1,143 @@
+/**
+ * `clawchat up`: llm tier and server as processes of their own, real UDP on loopback between all three, a freshly written
+ * credential file, then a chat. A second `up` on the same home joins the first.
+ */
+import { chmodSync, mkdirSync } from "node:fs"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as HomePaths from "../../domain/HomePaths.ts"
+import type { Address } from "../../domain/protocol/Address.ts"
+import { secretVariables, type Values } from "../../domain/Settings.ts"
+import * as TierProcess from "../../layers/TierProcess.ts"
+import { UdpSocket } from "../../services/UdpSocket.ts"
+import * as BootstrapKey from "../BootstrapKey.ts"
+import * as ClientIdentity from "../ClientIdentity.ts"
+import * as CredentialFiles from "../CredentialFiles.ts"
+import * as Chat from "./Chat.ts"
+import * as Common from "./Common.ts"
+import { failed } from "./Failure.ts"
+import * as Layers from "./Layers.ts"
+import * as Sec from "./Sec.ts"
+import * as Tier from "./Tier.ts"
+
+export interface Input extends Common.Globals {
+  readonly conversation: string
+  readonly provider: Option.Option<string>
+}
+
+const LOOPBACK = "127.0.0.1"
+/** Milliseconds for both tiers to come up and find each other. */
+const START_MS = 60_000
+
+/** The configured port of the llm tier, or any other one where that is taken. */
+const freePort = Effect.fnUntraced(function* (wanted: number) {
+  const sockets = yield* UdpSocket
+  const bind = (port: number) =>
+    Effect.scoped(Effect.map(sockets.bind({ host: LOOPBACK, port }), ({ address }) => address.port))
+  return yield* Effect.catch(bind(wanted), () => bind(0))
+})
+
+/** What a child may see of our environment: not the secrets that are the other tier's. */
+const environment = (without: (name: string) => boolean, extra: Record<string, string>) => {
+  const secret = new Set(secretVariables)
+  const kept = Object.entries(process.env).filter(([name]) => !secret.has(name) || !without(name))
+  return { ...Object.fromEntries(kept), ...extra }
+}
+
+const BOOTSTRAP_KEY = "CLAWCHAT_BOOTSTRAP_KEY"
+
+/** Both tiers, until the scope closes; answers when they have found each other. */
+const startTiers = Effect.fnUntraced(function* (values: Values, input: Input) {
+  const entry = process.argv[1]
+  if (entry === undefined) return yield* failed("This process does not know its own program file")
+  const shared = [
+    `--home=${values.home}`,
+    ...Option.match(input.config, { onNone: () => [], onSome: (file) => [`--config=${file}`] })
+  ]
+  const llmPort = String(yield* freePort(values.llm.port))
+  const provider = Option.match(input.provider, { onNone: () => [], onSome: (name) => [`--provider=${name}`] })
+  const ports = { CLAWCHAT_LLM_HOST: LOOPBACK, CLAWCHAT_LLM_PORT: llmPort }
+  const llm = yield* TierProcess.start({
+    entry,
+    args: ["llm", ...shared, ...provider],
+    environment: environment((name) => name === BOOTSTRAP_KEY, ports)
+  })
+  const server = yield* TierProcess.start({
+    entry,
+    args: ["server", ...shared, `--bind=${LOOPBACK}`, `--ip=${LOOPBACK}`],
+    environment: environment((name) => name !== BOOTSTRAP_KEY, ports)
+  })
+  yield* Effect.all([llm.line("Listening on UDP"), server.line("LLM connection established")], { concurrency: 2 }).pipe(
+    Effect.timeoutOrElse({
+      duration: START_MS,
+      orElse: () => failed("The tiers did not find each other in time: see the logs below the home")
+    })
+  )
+  return { ended: Effect.raceFirst(llm.ended, server.ended) }
+})
+
+const addressOf = (text: string): Address | undefined => {
+  const at = text.lastIndexOf(":")
+  const port = Number(text.slice(at + 1))
+  return at > 0 && Number.isInteger(port) ? { host: LOOPBACK, port } : undefined
+}
+
+export const run = Effect.fnUntraced(
+  function* (input: Input) {
+    const values = yield* Common.settings("server", {
+      ...Common.globalFlags(input),
+      provider: Option.getOrUndefined(input.provider)
+    })
+    mkdirSync(values.home, { recursive: true, mode: 0o700 })
+    chmodSync(values.home, 0o700)
+    const running = yield* Tier.local(values.home)
+    const tiers = running === undefined ? yield* startTiers(values, input) : { ended: Effect.never }
+    const control = running ?? (yield* Tier.local(values.home))
+    if (control === undefined)
+      return yield* failed(`The server of ${values.home} does not answer on its control socket`)
+    const status = yield* Effect.mapError(control["Control.Status"](undefined), Tier.controlFailure)
+    const address = addressOf(status.address)
+
+    const paths = HomePaths.server(values.home)
+    const clientHome = HomePaths.clientBeside(values.home)
+    const identity = yield* Effect.mapError(ClientIdentity.make(HomePaths.client(clientHome)), ({ message }) =>
+      failed(message)
+    )
+    const known = yield* Effect.mapError(identity.status, ({ message }) => failed(message))
+    const devices = yield* Effect.mapError(control["Control.Devices"](undefined), Tier.controlFailure)
+    const isEnrolled =
+      known._tag === "Enrolled" &&
+      devices.some(({ id, revokedAt }) => id === ClientIdentity.deviceIdOf(known.server) && revokedAt === undefined)
+    if (address !== undefined) yield* identity.remember({ address })
+    const pairing = isEnrolled ? undefined : yield* freshPairing(values, paths, control)
+    const chat = Chat.converse({
+      values,
+      identity,
+      pairing,
+      conversation: input.conversation,
+      name: "this machine",
+      timeoutMs: START_MS,
+      home: clientHome
+    })
+    return yield* Effect.raceFirst(
+      chat,
+      Effect.mapError(tiers.ended, ({ message }) => failed(message))
+    )
+  },
+  Effect.scoped,
+  Effect.provide(Layers.network)
+)
+
+/** A new credential file, as a person would carry it from the server to the client, and what it offers. */
+const freshPairing = Effect.fnUntraced(function* (values: Values, paths: HomePaths.ServerPaths, control: Tier.Control) {
+  const issued = yield* Effect.mapError(control["Control.NewCredential"](undefined), Tier.controlFailure)
+  const key = yield* Effect.mapError(
+    BootstrapKey.loadOrCreate({
+      configured: Option.fromUndefinedOr(values.security.bootstrapKey),
+      path: paths.bootstrapKey
+    }),
+    ({ message }) => failed(message)
+  )
+  const content = yield* Effect.mapError(CredentialFiles.load(issued.path, key), Sec.fileFailure)
+  return ClientIdentity.pairingOf(content)
+})
