@@ -26,7 +26,15 @@ export interface Options {
   /** The program's entry, as this process was started. */
   readonly entry: string
   readonly args: ReadonlyArray<string>
-  readonly environment: Readonly<Record<string, string | undefined>>
+  /** Added to our own environment. */
+  readonly environment: Readonly<Record<string, string>>
+  /** Variables of ours that the tier must not see: secrets that are another tier's. */
+  readonly withhold: ReadonlyArray<string>
+}
+
+const environmentOf = ({ environment, withhold }: Options): NodeJS.ProcessEnv => {
+  const kept = Object.entries(process.env).filter(([name]) => !withhold.includes(name))
+  return { ...Object.fromEntries(kept), ...environment }
 }
 
 const stop = (child: ChildProcess): Effect.Effect<void> =>
@@ -41,12 +49,13 @@ const stop = (child: ChildProcess): Effect.Effect<void> =>
   })
 
 /** Starts a tier in the scope; closing the scope ends it and waits for that. */
-export const start = Effect.fnUntraced(function* ({ args, entry, environment }: Options) {
+export const start = Effect.fnUntraced(function* (options: Options) {
+  const { args, entry } = options
   const name = args[0] ?? "tier"
   const child = yield* Effect.acquireRelease(
     Effect.sync(() =>
       fork(entry, [...args], {
-        env: { ...environment },
+        env: environmentOf(options),
         stdio: ["ignore", "pipe", "pipe", "ipc"],
         serialization: "json"
       })
@@ -76,7 +85,7 @@ export const start = Effect.fnUntraced(function* ({ args, entry, environment }: 
     })
   }
   const ended = Deferred.await(exit)
-  const process: TierProcess = {
+  const tier: TierProcess = {
     ended,
     line: (prefix) =>
       Effect.raceFirst(
@@ -90,5 +99,5 @@ export const start = Effect.fnUntraced(function* ({ args, entry, environment }: 
         ended
       )
   }
-  return process
+  return tier
 })

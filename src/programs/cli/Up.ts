@@ -37,13 +37,6 @@ const freePort = Effect.fnUntraced(function* (wanted: number) {
   return yield* Effect.catch(bind(wanted), () => bind(0))
 })
 
-/** What a child may see of our environment: not the secrets that are the other tier's. */
-const environment = (without: (name: string) => boolean, extra: Record<string, string>) => {
-  const secret = new Set(secretVariables)
-  const kept = Object.entries(process.env).filter(([name]) => !secret.has(name) || !without(name))
-  return { ...Object.fromEntries(kept), ...extra }
-}
-
 const BOOTSTRAP_KEY = "CLAWCHAT_BOOTSTRAP_KEY"
 
 /** Both tiers, until the scope closes; answers when they have found each other. */
@@ -60,12 +53,14 @@ const startTiers = Effect.fnUntraced(function* (values: Values, input: Input) {
   const llm = yield* TierProcess.start({
     entry,
     args: ["llm", ...shared, ...provider],
-    environment: environment((name) => name === BOOTSTRAP_KEY, ports)
+    environment: ports,
+    withhold: [BOOTSTRAP_KEY]
   })
   const server = yield* TierProcess.start({
     entry,
     args: ["server", ...shared, `--bind=${LOOPBACK}`, `--ip=${LOOPBACK}`],
-    environment: environment((name) => name !== BOOTSTRAP_KEY, ports)
+    environment: ports,
+    withhold: secretVariables.filter((name) => name !== BOOTSTRAP_KEY)
   })
   yield* Effect.all([llm.line("Listening on UDP"), server.line("LLM connection established")], { concurrency: 2 }).pipe(
     Effect.timeoutOrElse({
