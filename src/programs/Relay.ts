@@ -93,7 +93,6 @@ const listenSomewhere = Effect.fnUntraced(function* (
   lastPort: string,
   listen: (address: Address) => Effect.Effect<Listener, TransportError, Scope.Scope>
 ) {
-  if (bind.port !== 0) return yield* listen(bind)
   const { entropy } = yield* Crypto
   const store = yield* SecureFileStore
   const isBusy = (error: TransportError): boolean => error.cause?.reason === "Busy"
@@ -104,9 +103,15 @@ const listenSomewhere = Effect.fnUntraced(function* (
   const drawn = Effect.retry(draw, { times: PORT_TRIES, while: isBusy })
   const last = yield* Effect.orElseSucceed(store.read(lastPort), () => Option.none<Uint8Array>())
   const port = Number(text(Option.getOrElse(last, () => new Uint8Array(0))))
-  const again = Number.isInteger(port) && port >= PORT_FIRST && port < PORT_FIRST + PORT_COUNT
-  const listener = again ? yield* Effect.catchIf(listen({ host: bind.host, port }), isBusy, () => drawn) : yield* drawn
-  yield* store.write(lastPort, utf8(`${listener.address.port}\n`))
+  const known = Number.isInteger(port) && port > 0 && port < 65_536
+  const chosen =
+    bind.port !== 0
+      ? listen(bind)
+      : known
+        ? Effect.catchIf(listen({ host: bind.host, port }), isBusy, () => drawn)
+        : drawn
+  const listener = yield* chosen
+  if (listener.address.port !== port) yield* store.write(lastPort, utf8(`${listener.address.port}\n`))
   return listener
 })
 
