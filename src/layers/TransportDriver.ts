@@ -67,6 +67,8 @@ class ConnectionState {
   readonly accepted = new Mailbox<TransportStream, TransportError>()
   readonly datagrams = new Mailbox<Uint8Array, TransportError>(DATAGRAM_QUEUE)
   readonly room = Latch.makeUnsafe(false)
+  readonly stalled = Latch.makeUnsafe(false)
+  readonly answering = Latch.makeUnsafe(true)
   readonly closed = Deferred.makeUnsafe<CloseReason>()
   failure: TransportError | undefined
 
@@ -187,6 +189,8 @@ export class TransportDriver {
         }),
       receiveDatagram: state.datagrams.take,
       stats: Effect.sync(() => this.core.stats(handle)),
+      stalled: state.stalled.await,
+      answering: state.answering.await,
       closed: Deferred.await(state.closed),
       close: (code, reason) => this.command((core, now) => core.close(now, handle, code, reason))
     }
@@ -302,6 +306,14 @@ export class TransportDriver {
         stream.writable.openUnsafe()
         return
       }
+      case "Stalled":
+        state.answering.closeUnsafe()
+        state.stalled.openUnsafe()
+        return
+      case "Recovered":
+        state.stalled.closeUnsafe()
+        state.answering.openUnsafe()
+        return
       case "StreamsAvailable":
         state.room.openUnsafe()
         return

@@ -3,9 +3,12 @@ import * as Arr from "effect/Array"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import type * as RpcClient from "effect/rpc/RpcClient"
 import type { RpcClientError } from "effect/rpc/RpcClientError"
-import type * as Scope from "effect/Scope"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { ChatRpc } from "../domain/ChatRpc.ts"
@@ -133,31 +136,72 @@ export interface Link {
   readonly session: Effect.Effect<Session>
 }
 
-/** Keeps a connection for the scope: reconnects for ever, with a little jitter, whatever the reason. */
+/** A session and the scope that it lives in. */
+interface Life {
+  readonly session: Session
+  readonly scope: Scope.Closeable
+}
+
+/**
+ * Keeps a connection for the scope: reconnects for ever, whatever the reason. When the server falls silent, a second
+ * connection is tried beside the first, and whichever speaks first is used: a server that was restarted knows nothing of
+ * the old one, and waiting for its end would cost the user a quarter of a minute.
+ */
 export const make = Effect.fn("ClientLink.make")(function* (options: Options) {
   const state = yield* SubscriptionRef.make<State>({ _tag: "Connecting", attempt: 0, reason: undefined })
+  const parent = yield* Effect.scope
   let waiting = yield* Deferred.make<Session>()
   let attempt = 0
   // A file is good for the first connection; after that the device has its own credential.
   let pairing = options.pairing
 
-  const life = Effect.scoped(
-    Effect.gen(function* () {
-      const session = yield* connect({ ...options, pairing })
-      attempt = 0
-      pairing = undefined
-      yield* SubscriptionRef.set(state, { _tag: "Connected", session })
-      yield* Deferred.succeed(waiting, session)
-      const close = yield* session.connection.closed
+  const open = Effect.gen(function* () {
+    const scope = yield* Scope.fork(parent)
+    const session = yield* Effect.onError(
+      Scope.provide(
+        Effect.suspend(() => connect({ ...options, pairing })),
+        scope
+      ),
+      (cause) => Scope.close(scope, Exit.failCause(cause))
+    )
+    return { session, scope } satisfies Life
+  })
+  const end = ({ scope }: Life): Effect.Effect<void> => Scope.close(scope, Exit.void)
+
+  /** Another life that took over from one that fell silent. */
+  const successor = (connection: Connection): Effect.Effect<Life, never, Transport> =>
+    Effect.andThen(
+      connection.stalled,
+      Effect.raceFirst(
+        Effect.asSome(Effect.orDie(Effect.retry(open, Schedule.spaced(PAUSE_MS)))),
+        Effect.as(connection.answering, Option.none<Life>())
+      )
+    ).pipe(Effect.flatMap(Option.match({ onNone: () => successor(connection), onSome: Effect.succeed })))
+
+  const live: (life: Life) => Effect.Effect<TransportError, never, Transport> = Effect.fnUntraced(function* (life) {
+    attempt = 0
+    pairing = undefined
+    if (!(yield* Deferred.succeed(waiting, life.session))) waiting = yield* succeeded(life.session)
+    yield* SubscriptionRef.set(state, { _tag: "Connected", session: life.session })
+    const outcome = yield* Effect.raceFirst(
+      Effect.map(
+        life.session.connection.closed,
+        (close) => new TransportError({ reason: "Closed", message: "the connection was lost", close })
+      ),
+      successor(life.session.connection)
+    ).pipe(Effect.ensuring(end(life)))
+    if (outcome instanceof TransportError) {
       waiting = yield* Deferred.make<Session>()
-      return new TransportError({ reason: "Closed", message: "the connection was lost", close })
-    })
-  )
-  const rest = Effect.sleep(PAUSE_MS)
-  yield* life.pipe(
+      return outcome
+    }
+    return yield* live(outcome)
+  })
+
+  yield* open.pipe(
+    Effect.flatMap(live),
     Effect.catch((error) => Effect.succeed(error)),
     Effect.flatMap((reason) => SubscriptionRef.set(state, { _tag: "Connecting", attempt: ++attempt, reason })),
-    Effect.andThen(rest),
+    Effect.andThen(Effect.sleep(PAUSE_MS)),
     Effect.forever,
     Effect.forkScoped
   )
@@ -167,4 +211,10 @@ export const make = Effect.fn("ClientLink.make")(function* (options: Options) {
     session: Effect.suspend(() => Deferred.await(waiting))
   }
   return link
+})
+
+const succeeded = Effect.fnUntraced(function* (session: Session) {
+  const deferred = yield* Deferred.make<Session>()
+  yield* Deferred.succeed(deferred, session)
+  return deferred
 })

@@ -68,6 +68,10 @@ export interface Connection {
   readonly sendDatagram: (bytes: Uint8Array) => Effect.Effect<boolean, TransportError>
   readonly receiveDatagram: Effect.Effect<Uint8Array, TransportError>
   readonly stats: Effect.Effect<Stats>
+  /** Waits until the peer has owed an answer for some seconds: time to try another way. */
+  readonly stalled: Effect.Effect<void>
+  /** Waits until the peer owes nothing for long. */
+  readonly answering: Effect.Effect<void>
   /** Waits for the end. */
   readonly closed: Effect.Effect<CloseReason>
   readonly close: (code: number, reason: string) => Effect.Effect<void>

@@ -63,6 +63,12 @@ export const SEND_BUFFER_LOW = 524_288
 export const MAX_QUEUED_DATAGRAMS = 64
 /** Packets: at least this many between two packet numbers left out (RFC 9000 section 21.4), at most twice. */
 export const SKIP_PACKETS = 256
+/** Packets in a row that elicit no acknowledgement, after which a PING goes with the next (RFC 9000 section 13.2.4). */
+export const ACKS_BEFORE_PING = 64
+/** Milliseconds: a closing or draining session is kept no longer. */
+export const MAX_CLOSING_MS = 6000
+/** Bytes to an address that has not answered a challenge, for each byte that came from it (RFC 9000 section 8). */
+export const MAX_UNPROVEN_FACTOR = 3
 /** Path challenges sent to a new address before it is given up, one per PTO. */
 export const PATH_CHALLENGE_TRIES = 5
 /** Handshakes a second that one credential, and all together, may cost us in Diffie-Hellman work, and their bursts. */
@@ -115,3 +121,5 @@ export const PACER_BURST_DATAGRAMS = 10
 export const PACER_BURST_MS = 2
 /** Bytes: a burst is never longer, unless ten datagrams are (ours). */
 export const PACER_BURST_MAX = 524_288
+/** Milliseconds without the answer that the peer owes after which a session counts as stalled: another way may be tried. */
+export const STALL_MS = 2_500

@@ -18,14 +18,18 @@ import { type Address, equals } from "./Address.ts"
 import { CloseCode, type CloseReason } from "./CloseCode.ts"
 import type * as Congestion from "./Congestion.ts"
 import {
+  ACKS_BEFORE_PING,
   MAX_ACK_DELAY_MS,
   MAX_CLOSE_REASON_LENGTH,
+  MAX_CLOSING_MS,
   MAX_DATAGRAM_LENGTH,
   MAX_PACKET_NUMBER,
   MAX_QUEUED_DATAGRAMS,
+  MAX_UNPROVEN_FACTOR,
   PADDING_BLOCK,
   PATH_CHALLENGE_TRIES,
-  SKIP_PACKETS
+  SKIP_PACKETS,
+  STALL_MS
 } from "./Constants.ts"
 import { utf8, Writer } from "./Cursor.ts"
 import * as Frame from "./Frame.ts"
@@ -80,6 +84,8 @@ export type SessionEvent =
   /** The peer's first authentic packet: the handshake is proven. */
   | { readonly type: "Proven" }
   | { readonly type: "Datagram"; readonly data: Uint8Array }
+  /** The peer owes an answer for `STALL_MS`; `Recovered` when it was heard again. */
+  | { readonly type: "Stalled" | "Recovered" }
   /** The peer moved and its new address was validated. */
   | { readonly type: "PathChanged"; readonly remote: Address }
   | { readonly type: "Closed"; readonly reason: CloseReason }
@@ -107,6 +113,8 @@ export interface Stats {
   readonly minRttMs: number
   readonly congestionWindow: number
   readonly bytesInFlight: number
+  /** Streams that are not over in both directions. */
+  readonly openStreams: number
 }
 
 export const NO_STATS: Stats = {
@@ -120,7 +128,8 @@ export const NO_STATS: Stats = {
   rttMs: 0,
   minRttMs: 0,
   congestionWindow: 0,
-  bytesInFlight: 0
+  bytesInFlight: 0,
+  openStreams: 0
 }
 
 interface Challenge {
@@ -128,6 +137,8 @@ interface Challenge {
   readonly token: Uint8Array
   tries: number
   due: boolean
+  /** Bytes that may still be sent there: an address that has not answered may be a victim's. */
+  credit: number
 }
 
 const VIOLATION_CODE: Record<Violation, CloseCode> = {
@@ -138,6 +149,10 @@ const VIOLATION_CODE: Record<Violation, CloseCode> = {
 }
 
 const CAPACITY = MAX_DATAGRAM_LENGTH - Packet.OVERHEAD
+/** Bytes of a packet with one half of a path validation. */
+const PROBE_LENGTH = Packet.MIN_LENGTH
+/** The session ends a little before the last packet number, so that CLOSE has numbers of its own. */
+const LAST_PACKET_NUMBER = MAX_PACKET_NUMBER - 1024
 
 export class Session {
   readonly #options: SessionOptions
@@ -158,10 +173,13 @@ export class Session {
   #nextPacketNumber = 0
   #skipAt: number
   #largestReceived = -1
+  /** Packets since the last one that elicits an acknowledgement. */
+  #silentPackets = 0
   #probes = 0
   #pingDue = false
   /** Since when the peer owes an answer to something ack-eliciting; `Infinity` when it owes none. */
   #unansweredSince = Number.POSITIVE_INFINITY
+  #stalled = false
   #reliable: Array<Frame.Frame> = []
   #datagrams: Array<Uint8Array> = []
   #challenge: Challenge | undefined
@@ -219,7 +237,8 @@ export class Session {
       rttMs: this.#rtt.hasSample ? this.#rtt.smoothed : 0,
       minRttMs: this.#rtt.hasSample ? this.#rtt.min : 0,
       congestionWindow: this.#recovery.controller.window(),
-      bytesInFlight: this.#recovery.bytesInFlight
+      bytesInFlight: this.#recovery.bytesInFlight,
+      openStreams: this.#streams.size
     }
   }
 
@@ -293,7 +312,7 @@ export class Session {
     this.#state = "closing"
     this.#closeFrame = { type: "Close", code, reason: short }
     this.#closeDue = true
-    this.#timers.set(Timer.Close, now + 3 * this.#rtt.pto(MAX_ACK_DELAY_MS))
+    this.#timers.set(Timer.Close, now + this.#closingMs)
   }
 
   /** Forgets the session without a word to anybody. */
@@ -330,6 +349,10 @@ export class Session {
 
     this.#timers.set(Timer.Idle, now + this.#idleMs)
     this.#unansweredSince = Number.POSITIVE_INFINITY
+    if (this.#stalled) {
+      this.#stalled = false
+      this.#events.push({ type: "Recovered" })
+    }
     const frames = Frame.decode(plaintext)
     if (frames === undefined) {
       this.close(now, CloseCode.Protocol, "malformed packet")
@@ -338,6 +361,9 @@ export class Session {
     if (packetNumber > this.#largestReceived) {
       this.#largestReceived = packetNumber
       if (!equals(remote, this.#remote)) this.#onMoved(now, remote)
+    }
+    if (this.#challenge !== undefined && equals(remote, this.#challenge.remote)) {
+      this.#challenge.credit += MAX_UNPROVEN_FACTOR * bytes.length
     }
     let ackEliciting = false
     let immediate = false
@@ -349,11 +375,10 @@ export class Session {
         this.close(now, VIOLATION_CODE[violation], `${violation} violated`)
         return "accepted"
       }
+      if (!this.#live) return "accepted"
     }
-    if (this.#live) {
-      this.#acks.onReceived(now, packetNumber, ackEliciting, immediate)
-      if (this.#recovery.bytesInFlight > 0) this.#unansweredSince = now
-    }
+    this.#acks.onReceived(now, packetNumber, ackEliciting, immediate)
+    if (this.#recovery.bytesInFlight > 0) this.#unansweredSince = now
     return "accepted"
   }
 
@@ -366,10 +391,14 @@ export class Session {
     }
     if (!this.#live) return
     const idle = this.#timers.expired(Timer.Idle, now)
-    if (idle || now - this.#unansweredSince >= this.#options.deadAfterMs) {
+    if (idle || this.#deadAt <= now) {
       this.#end({ by: "timeout", what: idle ? "idle" : "dead" })
       this.#state = "closed"
       return
+    }
+    if (!this.#stalled && now - this.#unansweredSince >= STALL_MS) {
+      this.#stalled = true
+      this.#events.push({ type: "Stalled" })
     }
     if (this.#recovery.deadline <= now) {
       const { lost, probe } = this.#recovery.onTimeout(now)
@@ -403,8 +432,9 @@ export class Session {
     if (response !== undefined)
       return this.#sendProbe(now, { type: "PathResponse", token: response.token }, response.remote)
     const challenge = this.#challenge
-    if (challenge?.due === true) {
+    if (challenge?.due === true && challenge.credit >= PROBE_LENGTH) {
       challenge.due = false
+      challenge.credit -= PROBE_LENGTH
       return this.#sendProbe(now, { type: "PathChallenge", token: challenge.token }, challenge.remote)
     }
 
@@ -428,7 +458,8 @@ export class Session {
     if (this.#state === "open") {
       timers.set(Timer.Loss, this.#recovery.deadline)
       timers.set(Timer.Ack, this.#acks.deadline)
-      timers.set(Timer.Dead, this.#unansweredSince + this.#options.deadAfterMs)
+      timers.set(Timer.Stall, this.#stalled ? Number.POSITIVE_INFINITY : this.#unansweredSince + STALL_MS)
+      timers.set(Timer.Dead, this.#deadAt)
     }
     return timers.next()
   }
@@ -469,7 +500,7 @@ export class Session {
       case "Close":
         this.#end({ by: "peer", code: frame.code, reason: frame.reason })
         this.#state = "draining"
-        this.#timers.set(Timer.Close, now + 3 * this.#rtt.pto(MAX_ACK_DELAY_MS))
+        this.#timers.set(Timer.Close, now + this.#closingMs)
         return undefined
       default:
         // Padding and PING mean nothing more; the rest belongs to features this version does not offer yet.
@@ -557,7 +588,10 @@ export class Session {
     const writer = new Writer(this.#plaintext)
     const content: Array<Sent> = []
     this.#putAck(now, writer, content)
-    return this.#seal(now, writer, content, false, this.#remote, true)
+    // Who only acknowledges would never learn what of it arrived (RFC 9000 section 13.2.4).
+    const eliciting = this.#silentPackets >= ACKS_BEFORE_PING
+    if (eliciting) Frame.encode(writer, { type: "Ping" })
+    return this.#seal(now, writer, content, eliciting, this.#remote, true)
   }
 
   #putAck(now: number, writer: Writer, content: Array<Sent>): void {
@@ -592,11 +626,12 @@ export class Session {
     const packetNumber = this.#nextPacketNumber
     const transmit = this.#sealOnly(writer, remote)
     this.#recovery.onSent(now, packetNumber, transmit.bytes.length, eliciting, content, appLimited)
+    this.#silentPackets = eliciting ? 0 : this.#silentPackets + 1
     if (eliciting) {
       if (this.#unansweredSince === Number.POSITIVE_INFINITY) this.#unansweredSince = now
       this.#touchKeepAlive(now)
     }
-    if (packetNumber + 1 >= MAX_PACKET_NUMBER) this.close(now, CloseCode.Exhausted, "packet numbers used up")
+    if (packetNumber >= LAST_PACKET_NUMBER) this.close(now, CloseCode.Exhausted, "packet numbers used up")
     return transmit
   }
 
@@ -622,7 +657,7 @@ export class Session {
   #onMoved(now: number, remote: Address): void {
     if (this.#options.role === "client") return
     if (this.#challenge !== undefined && equals(this.#challenge.remote, remote)) return
-    this.#challenge = { remote, token: this.#options.entropy(8), tries: 0, due: false }
+    this.#challenge = { remote, token: this.#options.entropy(8), tries: 0, due: false, credit: 0 }
     this.#retryChallenge(now)
   }
 
@@ -652,6 +687,15 @@ export class Session {
 
   get #live(): boolean {
     return this.#state === "open" || this.#state === "muted"
+  }
+
+  get #deadAt(): number {
+    return this.#unansweredSince + this.#options.deadAfterMs
+  }
+
+  /** Three probe timeouts (RFC 9000 section 10.2); a peer that draws its round trips out gets no more for it. */
+  get #closingMs(): number {
+    return Math.min(3 * this.#rtt.pto(MAX_ACK_DELAY_MS), MAX_CLOSING_MS)
   }
 
   #reject(outcome: "unopened" | "replayed"): Outcome {

@@ -152,7 +152,11 @@ export class Streams {
   /** Gives up reading: what comes is dropped, and the peer is told to reset. */
   stop(id: number, code: number): void {
     const entry = this.#entries.get(id)
-    if (entry === undefined || entry.stop !== undefined || entry.recv.finished) return
+    if (entry === undefined || entry.stop !== undefined) return
+    if (entry.recv.finished) {
+      this.#retire(entry)
+      return
+    }
     entry.stop = code
     this.#consume(entry.recv.stop())
     this.#owe(entry, "stop")
@@ -237,7 +241,12 @@ export class Streams {
   // -- frames out --------------------------------------------------------------------------------------------------
 
   get hasControl(): boolean {
-    return this.#owesMaxData || this.#owesMaxStreams || this.#owing.size > 0
+    if (this.#owesMaxData || this.#owesMaxStreams) return true
+    for (const entry of this.#owing) {
+      if (dueOf(entry) !== undefined) return true
+      this.#owing.delete(entry)
+    }
+    return false
   }
 
   /** Whether `pollData` would find something. */
@@ -249,7 +258,7 @@ export class Streams {
     return false
   }
 
-  /** The next control frame owed, if it fits `maxBytes`; the caller sends it and remembers `sentOf(frame)`. */
+  /** The next control frame owed; the caller sends it and remembers it, for `onLost`. */
   pollControl(): Frame.Frame | undefined {
     if (this.#owesMaxData) {
       this.#owesMaxData = false
@@ -261,22 +270,16 @@ export class Streams {
       return { type: "MaxStreams", limit: this.#peerMaxOrdinal }
     }
     for (const entry of this.#owing) {
-      const { owed, id } = entry
-      if (owed.reset) {
-        owed.reset = false
-        return { type: "Reset", id, code: entry.reset ?? 0, finalSize: entry.send.finalSize }
+      const due = dueOf(entry)
+      if (due === undefined) {
+        this.#owing.delete(entry)
+        continue
       }
-      if (owed.stop) {
-        owed.stop = false
-        if (!entry.recv.sizeKnown) return { type: "Stop", id, code: entry.stop ?? 0 }
-      }
-      if (owed.window) {
-        owed.window = false
-        if (!entry.recv.sizeKnown && entry.stop === undefined) {
-          return { type: "MaxStreamData", id, limit: entry.recv.limit }
-        }
-      }
-      this.#owing.delete(entry)
+      const { id } = entry
+      entry.owed[due] = false
+      if (due === "reset") return { type: "Reset", id, code: entry.reset ?? 0, finalSize: entry.send.finalSize }
+      if (due === "stop") return { type: "Stop", id, code: entry.stop ?? 0 }
+      return { type: "MaxStreamData", id, limit: entry.recv.limit }
     }
     return undefined
   }
@@ -291,13 +294,11 @@ export class Streams {
         const chunk = entry.send.next(maxBytes, credit)
         if (chunk === undefined) {
           // Nothing to send now: leave the queue, unless only room or the session's credit is missing.
-          if (entry.send.hasPending(Number.POSITIVE_INFINITY)) queue.push(entry)
-          else entry.queued = false
+          this.#requeue(entry)
           continue
         }
         this.#sendUsed += chunk.fresh
-        if (entry.send.hasPending(Number.POSITIVE_INFINITY)) queue.push(entry)
-        else entry.queued = false
+        this.#requeue(entry)
         return { type: "Stream", id: entry.id, offset: chunk.offset, data: chunk.data, fin: chunk.fin }
       }
     }
@@ -390,6 +391,8 @@ export class Streams {
     } else if (!entry.signalled && entry.recv.readable) {
       entry.signalled = true
       this.#events.push({ type: "StreamReadable", id: entry.id })
+      // An end without bytes before it needs no reading: `read` of a stream that is over tells it, too.
+      if (entry.recv.finished) this.#retire(entry)
     }
     return undefined
   }
@@ -403,6 +406,12 @@ export class Streams {
     if (entry.queued || !entry.send.hasPending(Number.POSITIVE_INFINITY)) return
     entry.queued = true
     this.#ready[entry.priority].push(entry)
+  }
+
+  /** After its turn: to the end of the queue of its priority, which may be another now. */
+  #requeue(entry: Entry): void {
+    entry.queued = false
+    this.#enqueue(entry)
   }
 
   #owe(entry: Entry, what: "reset" | "stop" | "window"): void {
@@ -423,4 +432,12 @@ export class Streams {
       this.#owesMaxStreams = true
     }
   }
+}
+
+/** What a stream still has to tell its peer, most urgent first; what no longer matters is passed over. */
+const dueOf = ({ owed, send, recv, stop }: Entry): "reset" | "stop" | "window" | undefined => {
+  if (owed.reset && send.state === "resetSent") return "reset"
+  if (owed.stop && !recv.sizeKnown) return "stop"
+  if (owed.window && !recv.sizeKnown && stop === undefined) return "window"
+  return undefined
 }

@@ -16,12 +16,14 @@ export const Timer = {
   /** End of the closing or draining period. */
   Close: 6,
   /** Retry of a path challenge. */
-  Path: 7
+  Path: 7,
+  /** The peer owes an answer for long enough to try another way. */
+  Stall: 8
 } as const
 
 export type Timer = (typeof Timer)[keyof typeof Timer]
 
-const COUNT = 8
+const COUNT = 9
 
 export class Timers {
   readonly #at = new Float64Array(COUNT).fill(Number.POSITIVE_INFINITY)
