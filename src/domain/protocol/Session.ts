@@ -28,6 +28,7 @@ import {
   MAX_UNPROVEN_FACTOR,
   PADDING_BLOCK,
   PATH_CHALLENGE_TRIES,
+  QUIET_MS,
   SKIP_PACKETS,
   STALL_MS
 } from "./Constants.ts"
@@ -378,6 +379,7 @@ export class Session {
       if (!this.#live) return "accepted"
     }
     this.#acks.onReceived(now, packetNumber, ackEliciting, immediate)
+    if (ackEliciting && !immediate) this.#askSoon(now)
     if (this.#recovery.bytesInFlight > 0) this.#unansweredSince = now
     return "accepted"
   }
@@ -396,7 +398,7 @@ export class Session {
       this.#state = "closed"
       return
     }
-    if (!this.#stalled && now - this.#unansweredSince >= STALL_MS) {
+    if (now >= this.#stallsAt) {
       this.#stalled = true
       this.#events.push({ type: "Stalled" })
     }
@@ -458,7 +460,7 @@ export class Session {
     if (this.#state === "open") {
       timers.set(Timer.Loss, this.#recovery.deadline)
       timers.set(Timer.Ack, this.#acks.deadline)
-      timers.set(Timer.Stall, this.#stalled ? Number.POSITIVE_INFINITY : this.#unansweredSince + STALL_MS)
+      timers.set(Timer.Stall, this.#stallsAt)
       timers.set(Timer.Dead, this.#deadAt)
     }
     return timers.next()
@@ -495,7 +497,7 @@ export class Session {
         if (this.#responses.length < 4) this.#responses.push({ remote, token: frame.token.slice() })
         return undefined
       case "PathResponse":
-        this.#onPathResponse(remote, frame.token)
+        this.#onPathResponse(now, remote, frame.token)
         return undefined
       case "Close":
         this.#end({ by: "peer", code: frame.code, reason: frame.reason })
@@ -673,12 +675,16 @@ export class Session {
     this.#timers.set(Timer.Path, now + this.#rtt.pto(MAX_ACK_DELAY_MS))
   }
 
-  #onPathResponse(remote: Address, token: Uint8Array): void {
+  #onPathResponse(now: number, remote: Address, token: Uint8Array): void {
     const challenge = this.#challenge
     if (challenge === undefined || !equals(challenge.remote, remote)) return
     if (challenge.token.some((byte, i) => byte !== token[i])) return
     this.#challenge = undefined
     this.#timers.stop(Timer.Path)
+    // Another port of the same host is most likely the same path (RFC 9000 section 9.4).
+    if (remote.host !== this.#remote.host) {
+      this.#recovery.onPathChanged(this.#options.congestion(now, MAX_DATAGRAM_LENGTH))
+    }
     this.#remote = remote
     this.#events.push({ type: "PathChanged", remote })
   }
@@ -698,10 +704,22 @@ export class Session {
     return Math.min(3 * this.#rtt.pto(MAX_ACK_DELAY_MS), MAX_CLOSING_MS)
   }
 
+  /** Only a peer that has been heard can fall silent. */
+  get #stallsAt(): number {
+    const none = this.#stalled || this.#receivedPackets === 0
+    return none ? Number.POSITIVE_INFINITY : this.#unansweredSince + STALL_MS
+  }
+
   #reject(outcome: "unopened" | "replayed"): Outcome {
     if (outcome === "unopened") this.#unopened++
     else this.#replayed++
     return outcome
+  }
+
+  /** When a server that was sending falls silent, it may have lost us behind a NAT: a PING shows it where we are. */
+  #askSoon(now: number): void {
+    if (this.#state !== "open" || this.#options.role === "server") return
+    this.#timers.set(Timer.KeepAlive, now + Math.min(this.#options.keepAliveMs, QUIET_MS))
   }
 
   #touchKeepAlive(now: number): void {
