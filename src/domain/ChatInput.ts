@@ -14,7 +14,7 @@ export const parse = (line: string): ChatInput => {
   const text = line.trimEnd()
   if (text.trim() === "") return { _tag: "Empty" }
   if (text.startsWith("//")) return { _tag: "Message", text: text.slice(1) }
-  const command = /^\/([^\s/]*)(?:\s+([^]*))?$/.exec(text)
+  const command = /^\/([^\s/]*)(?:\s+(.*))?$/s.exec(text)
   if (command === null) return { _tag: "Message", text }
   return { _tag: "Command", name: (command[1] ?? "").toLowerCase(), argument: command[2] ?? "" }
 }

@@ -77,3 +77,10 @@ export const line = (text: string): string =>
   clean(text.replace(/\r\n?/g, "\n"))
     .replace(/[\n\t\u2028\u2029]+/g, " ")
     .trim()
+
+/** JSON that a terminal may show as it is: nothing is lost, what could steer is escaped. */
+export const json = (value: unknown): string =>
+  JSON.stringify(value).replace(
+    /[\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`
+  )

@@ -30,7 +30,7 @@ export type Output =
   | { readonly _tag: "Text"; readonly text: string }
   /** What was shown does not hold: the answer begins anew. */
   | { readonly _tag: "Restarted" }
-  /** The line, or the llm tier behind the server, is away; it goes on by itself. May be said again. */
+  /** The line, or the llm tier behind the server, is away; it goes on by itself. */
   | { readonly _tag: "Waiting"; readonly for: "line" | "tier" }
   /** The last one. */
   | { readonly _tag: "Done"; readonly usage: Usage; readonly stopReason: StopReason }
@@ -81,6 +81,13 @@ const outputs = (shown: Shown, event: ChatEvent): ReadonlyArray<Output> => {
       return [...shown.end(), { _tag: "Done", usage: event.usage, stopReason: event.stopReason }]
   }
 }
+
+/** Until there is a session. `link.session` knows of one a moment before `link.state` does. */
+const untilConnected = (link: Link): Effect.Effect<void> =>
+  link.changes.pipe(
+    Stream.takeUntil(({ _tag }) => _tag === "Connected"),
+    Stream.runDrain
+  )
 
 /** Until another session than this one is there, or none: a lost one is never tried again. */
 const untilReplaced = (link: Link, session: Session): Effect.Effect<void> =>
@@ -141,7 +148,8 @@ const troubleOf = (cause: Cause.Cause<unknown>): Trouble => {
     const tag = tagOf(error)
     const inner = tag === "RpcClientError" || tag === "SocketError" ? tagOf(reasonOf(error)) : tag
     if (inner === "SocketCloseError") return { _tag: "BrokenOff" }
-    if (inner.startsWith("Socket") || inner === "TransportError") return { _tag: "StreamBroke" }
+    if (inner.startsWith("Socket") || inner === "TransportError" || inner === "TierAwayError")
+      return { _tag: "StreamBroke" }
     return { _tag: "Final", error: notUnderstood("the answer could not be understood") }
   }
   // Interrupted by the other side, which is ending.
@@ -162,13 +170,17 @@ export const ask = (link: Link, question: Question): Stream.Stream<Output, ChatE
   const shown = new Shown()
   const attempt = Effect.gen(function* () {
     const state = yield* link.state
-    if (state._tag !== "Connected") return waiting("line", Effect.asVoid(link.session))
+    if (state._tag !== "Connected") return waiting("line", untilConnected(link))
     const { session } = state
     const opened = yield* Effect.result(session.openChat)
     if (opened._tag === "Failure") return afterFailure(link, session, opened.failure)
     const { chat, failure } = opened.success
+    // The stock client hears of a broken stream only once its own fiber has run.
+    yield* Effect.yieldNow
     const tierIsAway = waiting("tier", untilTierIsBack(session))
     return chat["Chat.Send"](question).pipe(
+      // Should a call not hear of it at all: what came before the failure is still let through.
+      Stream.interruptWhen(Effect.catch(failure, (error) => Effect.andThen(Effect.sleep(LATE_MS), Effect.fail(error)))),
       Stream.flatMap((event) => Stream.fromIterable(outputs(shown, event))),
       // Only reached when the answer ended without an end.
       Stream.concat(tierIsAway),
@@ -187,6 +199,7 @@ export const ask = (link: Link, question: Question): Stream.Stream<Output, ChatE
   })
   return Stream.suspend(() => Stream.unwrap(attempt)).pipe(
     Stream.forever,
-    Stream.takeUntil(({ _tag }) => _tag === "Done")
+    Stream.takeUntil(({ _tag }) => _tag === "Done"),
+    Stream.changesWith((a, b) => a._tag === "Waiting" && b._tag === "Waiting" && a.for === b.for)
   )
 }

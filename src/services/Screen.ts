@@ -66,29 +66,46 @@ export const makeMemory = (options: { readonly interactive: boolean }): Effect.E
       interactive: options.interactive,
       input: Queue.take(inputs),
       rest: (maxChars) =>
-        Effect.map(Effect.orElseSucceed(Queue.collect(inputs), () => []), (all) =>
-          all
-            .map((input) => (input._tag === "Line" ? `${input.text}\n` : ""))
-            .join("")
-            .slice(0, maxChars)
+        Effect.map(
+          Effect.orElseSucceed(Queue.collect(inputs), () => []),
+          (all) =>
+            all
+              .map((input) => (input._tag === "Line" ? `${input.text}\n` : ""))
+              .join("")
+              .slice(0, maxChars)
         ),
-      prompt: (text) => Effect.sync(() => void (prompt = text)),
+      prompt: (text) =>
+        Effect.sync(() => {
+          prompt = text
+        }),
       discard: Effect.sync(() => {
         const had = typed !== ""
         typed = ""
         return had
       }),
-      write: (text) => Effect.suspend(() => (deaf ? Cause.done() : Effect.sync(() => void (out += text)))),
+      write: (text) =>
+        Effect.suspend(() => {
+          if (deaf) return Cause.done()
+          out += text
+          return Effect.void
+        }),
       note: (text) => Effect.sync(() => void notes.push(text)),
-      clear: Effect.sync(() => void (out = ""))
+      clear: Effect.sync(() => {
+        out = ""
+      })
     })
     return {
       screen,
       type: (text) => Effect.asVoid(Queue.offer(inputs, { _tag: "Line", text })),
       interrupt: Effect.asVoid(Queue.offer(inputs, { _tag: "Interrupt" })),
-      draft: (text) => Effect.sync(() => void (typed = text)),
+      draft: (text) =>
+        Effect.sync(() => {
+          typed = text
+        }),
       end: Effect.asVoid(Queue.end(inputs)),
-      hangUp: Effect.sync(() => void (deaf = true)),
+      hangUp: Effect.sync(() => {
+        deaf = true
+      }),
       stdout: () => out,
       notes: () => notes,
       prompt: () => prompt

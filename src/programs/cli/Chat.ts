@@ -1,18 +1,56 @@
-/** `clawchat chat` and `clawchat client`. */
-import { randomUUID } from "node:crypto"
+/** `clawchat chat` and `clawchat client`: a conversation at a terminal, through a pipe, or one message. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Stream from "effect/Stream"
 import * as HomePaths from "../../domain/HomePaths.ts"
 import type { Values } from "../../domain/Settings.ts"
-import { ask } from "../Ask.ts"
+import * as ScreenNode from "../../layers/ScreenNode.ts"
+import * as ChatSession from "../ChatSession.ts"
 import * as ClientIdentity from "../ClientIdentity.ts"
 import * as ClientLink from "../ClientLink.ts"
 import * as Common from "./Common.ts"
-import { failed } from "./Failure.ts"
+import { denied, ExitCode, Failure, failed } from "./Failure.ts"
 import * as Layers from "./Layers.ts"
-import * as Output from "./Output.ts"
 import * as Pair from "./Pair.ts"
+
+const CODE: Record<ChatSession.ChatFailure["reason"], ExitCode> = {
+  Unpaired: ExitCode.Denied,
+  Unreachable: ExitCode.Unreachable,
+  TryAgain: ExitCode.TryAgain,
+  Failed: ExitCode.Failed,
+  Usage: ExitCode.Usage
+}
+
+export interface Conversation {
+  readonly values: Values
+  /** The client's home. */
+  readonly home: string
+  readonly identity: ClientIdentity.ClientIdentity
+  /** A credential file to come in with first. */
+  readonly pairing: ClientIdentity.Pairing | undefined
+  readonly conversation: string
+  readonly timeoutMs: number
+  /** One message instead of a conversation; `-` is all of stdin. */
+  readonly once?: { readonly text: string; readonly json: boolean }
+}
+
+/** Talks over a link that it keeps up for as long as the talk lasts. */
+export const converse = Effect.fnUntraced(function* (options: Conversation) {
+  const { conversation, home, identity, once, pairing, timeoutMs, values } = options
+  const link = yield* ClientLink.make({
+    identity,
+    pairing,
+    deviceName: Common.deviceName(values),
+    patience: ClientLink.PATIENCE,
+    timeoutMs
+  })
+  const talk =
+    once === undefined
+      ? ChatSession.run({ link, conversation, timeoutMs })
+      : ChatSession.once({ link, conversation, timeoutMs, ...once })
+  yield* Effect.provide(talk, ScreenNode.layer({ historyPath: HomePaths.join(home, "history") })).pipe(
+    Effect.mapError(({ message, reason }) => new Failure({ code: CODE[reason], message }))
+  )
+}, Effect.scoped)
 
 export interface Input extends Common.Globals {
   readonly conversation: string
@@ -23,49 +61,38 @@ export interface Input extends Common.Globals {
   readonly text: ReadonlyArray<string>
 }
 
-export const converse = Effect.fnUntraced(function* (options: {
-  readonly values: Values
-  readonly identity: ClientIdentity.ClientIdentity
-  readonly pairing: ClientIdentity.Pairing | undefined
-  readonly conversation: string
-  readonly name: string
-  readonly timeoutMs: number
-  readonly home: string
-}) {
-  const link = yield* ClientLink.make({
-    identity: options.identity,
-    pairing: options.pairing,
-    deviceName: options.name,
-    patience: ClientLink.PATIENCE,
-    timeoutMs: options.timeoutMs
-  })
-  for (const text of ["hello", "what time is it"]) {
-    yield* Stream.runForEach(ask(link, { conversation: options.conversation, messageId: randomUUID(), text }), (o) =>
-      Output.line(JSON.stringify(o))
-    ).pipe(Effect.mapError((e) => failed(e.message)))
-  }
-})
-
 export const run = Effect.fnUntraced(
-  function* (input: Input) {
-    const values = yield* Common.settings("client", Common.globalFlags(input))
+  function* ({ conversation, json, keyFile, sec, text, timeout, ...globals }: Input) {
+    const values = yield* Common.settings("client", Common.globalFlags(globals))
     const identity = yield* Effect.mapError(ClientIdentity.make(HomePaths.client(values.home)), ({ message }) =>
       failed(message)
     )
-    const pairing = Option.isSome(input.sec) ? yield* Pair.open(values, input.sec.value, input.keyFile) : undefined
+    if (Option.isSome(sec)) {
+      const pairing = yield* Pair.open(values, sec.value, keyFile)
+      yield* Effect.scoped(Pair.enrol(values, identity, pairing, timeout))
+    }
+    const known = yield* Effect.mapError(identity.invitations, ({ message }) => failed(message))
+    if (known.length === 0) {
+      return yield* denied("This home is not paired with a server: run clawchat pair FILE with a fresh .sec file")
+    }
+    const once = text.length === 0 ? {} : { once: { text: text.join(" "), json } }
     yield* converse({
       values,
+      home: values.home,
       identity,
-      pairing,
-      conversation: input.conversation,
-      name: "x",
-      timeoutMs: input.timeout,
-      home: values.home
+      pairing: undefined,
+      conversation,
+      timeoutMs: timeout,
+      ...once
     })
   },
   Effect.scoped,
   Effect.provide(Layers.network)
 )
 
-export const client = (input: Omit<Input, "json" | "text"> & { readonly file: Option.Option<string> }) =>
-  run({ ...input, json: false, text: [] })
+export interface ClientInput extends Omit<Input, "json" | "text"> {
+  readonly file: Option.Option<string>
+}
+
+export const client = ({ file, ...input }: ClientInput) =>
+  run({ ...input, sec: Option.orElse(file, () => input.sec), json: false, text: [] })

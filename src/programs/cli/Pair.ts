@@ -32,6 +32,29 @@ export const open = Effect.fnUntraced(function* (values: Values, file: string, k
   return ClientIdentity.pairingOf(content)
 })
 
+/** Comes in with a file, once, in the scope; when it returns the device is enrolled. */
+export const enrol = (
+  values: Values,
+  identity: ClientIdentity.ClientIdentity,
+  pairing: ClientIdentity.Pairing,
+  timeoutMs: number
+) =>
+  Effect.mapError(
+    ClientLink.connect({
+      identity,
+      pairing,
+      deviceName: Common.deviceName(values),
+      patience: ClientLink.PATIENCE,
+      timeoutMs
+    }),
+    (error) =>
+      error._tag === "TransportError" && error.reason === "NoAnswer"
+        ? unreachable(
+            `${pairing.serverName} at ${pairing.endpoints.map(format).join(", ")} does not answer: it is down or out of reach, or this file was used or replaced already`
+          )
+        : Common.connectFailure(error)
+  )
+
 export const run = Effect.fnUntraced(
   function* (input: Input) {
     const values = yield* Common.settings("client", Common.globalFlags(input))
@@ -40,25 +63,11 @@ export const run = Effect.fnUntraced(
       failed(message)
     )
     const start = yield* Clock.currentTimeMillis
-    const session = yield* Effect.mapError(
-      ClientLink.connect({
-        identity,
-        pairing,
-        deviceName: Common.deviceName(values),
-        patience: ClientLink.PATIENCE,
-        timeoutMs: input.timeout
-      }),
-      (error) =>
-        error._tag === "TransportError" && error.reason === "NoAnswer"
-          ? unreachable(
-              `${pairing.serverName} at ${pairing.endpoints.map(format).join(", ")} does not answer: it is down or out of reach, or this file was used or replaced already`
-            )
-          : Common.connectFailure(error)
-    )
+    const { connection } = yield* enrol(values, identity, pairing, input.timeout)
     const ms = (yield* Clock.currentTimeMillis) - start
-    const remote = format(yield* session.connection.remote)
+    const remote = format(yield* connection.remote)
     if (input.json) {
-      return yield* Output.json({ server: pairing.serverName, device: session.connection.credential, remote, ms })
+      return yield* Output.json({ server: pairing.serverName, device: connection.credential, remote, ms })
     }
     yield* Output.line(`Paired with ${pairing.serverName} at ${remote} in ${ms} ms`)
     yield* Output.note("The file is used up; from now on this device connects without one: clawchat chat")

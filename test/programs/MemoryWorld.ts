@@ -1,0 +1,318 @@
+/**
+ * A server and an llm tier in memory, behind the real ClientLink: streams are pairs of queues, the procedures are served
+ * by the real RpcStream, and a test decides who is there and what the assistant says.
+ */
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import { type ChatError, type ChatEvent, type ChatMessage, ChatRpc } from "../../src/domain/ChatRpc.ts"
+import { ControlError, ControlRpc } from "../../src/domain/ControlRpc.ts"
+import { FilesRpc } from "../../src/domain/FilesRpc.ts"
+import type { CloseReason } from "../../src/domain/protocol/CloseCode.ts"
+import { NO_STATS } from "../../src/domain/protocol/Session.ts"
+import * as RemoteFile from "../../src/domain/RemoteFile.ts"
+import * as StreamHeader from "../../src/domain/StreamHeader.ts"
+import type { ClientIdentity } from "../../src/programs/ClientIdentity.ts"
+import * as ClientLink from "../../src/programs/ClientLink.ts"
+import * as RpcStream from "../../src/programs/RpcStream.ts"
+import { type Connection, Transport, TransportError, type TransportStream } from "../../src/services/Transport.ts"
+
+export interface Question {
+  readonly conversation: string
+  readonly messageId: string
+  readonly text: string
+}
+
+export const started: ChatEvent = { _tag: "Started", replyId: "r", model: "script-1", provider: "scripted" }
+export const delta = (text: string): ChatEvent => ({ _tag: "Delta", text })
+export const done: ChatEvent = { _tag: "Done", usage: { inputTokens: 3, outputTokens: 5 }, stopReason: "end" }
+
+/** A whole answer in these pieces. */
+export const says = (...parts: ReadonlyArray<string>): Stream.Stream<ChatEvent> =>
+  Stream.fromIterable([started, ...parts.map(delta), done])
+
+type Fault = TransportError | Cause.Done
+
+const failed = (reason: "Reset" | "Stopped" | "Closed", code?: number) =>
+  new TransportError({ reason, message: `stream ${reason}`, ...(code === undefined ? {} : { code }) })
+
+/** Two ends of one stream. */
+const makePair = Effect.gen(function* () {
+  const there = yield* Queue.unbounded<Uint8Array, Fault>()
+  const back = yield* Queue.unbounded<Uint8Array, Fault>()
+  const stopped = new Map<Queue.Queue<Uint8Array, Fault>, TransportError>()
+  const end = (out: Queue.Queue<Uint8Array, Fault>, into: Queue.Queue<Uint8Array, Fault>): TransportStream => ({
+    id: 0,
+    read: Queue.takeAll(into),
+    write: (bytes) =>
+      Effect.suspend(() => {
+        const error = stopped.get(out)
+        return error === undefined ? Effect.asVoid(Queue.offer(out, bytes)) : Effect.fail(error)
+      }),
+    finish: Effect.asVoid(Queue.end(out)),
+    reset: (code) => Effect.asVoid(Queue.fail(out, failed("Reset", code))),
+    stop: (code) =>
+      Effect.sync(() => {
+        if (!stopped.has(into)) stopped.set(into, failed("Stopped", code))
+      }),
+    setPriority: () => Effect.void
+  })
+  const cut = Effect.forEach(
+    [back, there],
+    (queue) => {
+      stopped.set(queue, failed("Closed"))
+      return Queue.fail(queue, failed("Closed"))
+    },
+    { discard: true }
+  )
+  return { ours: end(there, back), theirs: end(back, there), cut }
+})
+
+const unused = Effect.die(new Error("not used here"))
+
+const identity: ClientIdentity = {
+  keyPair: { privateKey: new Uint8Array(32), publicKey: new Uint8Array(32) },
+  status: Effect.succeed({ _tag: "Unpaired" }),
+  invitations: Effect.succeed([
+    {
+      key: "k",
+      id: new Uint8Array(16),
+      psk: new Uint8Array(32),
+      slot: undefined,
+      serverKey: new Uint8Array(32),
+      endpoints: [],
+      pairing: undefined
+    }
+  ]),
+  persist: () => unused,
+  confirm: () => Effect.void,
+  update: () => unused,
+  last: Effect.succeed({ addresses: [], skewMs: 0, hints: {} }),
+  remember: () => Effect.void,
+  forget: () => unused
+}
+
+export interface World {
+  readonly link: ClientLink.Link
+  /** Loses the connection; a new one is made after half a second, while the server listens. */
+  readonly cut: Effect.Effect<void>
+  readonly listen: (on: boolean) => Effect.Effect<void>
+  readonly tier: (on: boolean) => Effect.Effect<void>
+  /** Questions that reached the assistant, in order. */
+  readonly asked: () => ReadonlyArray<Question>
+  /** Answers that were broken off by their reader. */
+  readonly cancelled: () => number
+  /** Streams for the llm tier that are open. */
+  readonly chats: () => number
+  /** Ends all streams for the llm tier with this code, or in good order. */
+  readonly endChats: (code: number | undefined) => Effect.Effect<void>
+  /** Writes a line to the client as if the llm tier had; `ID` in it stands for the id of the last request. */
+  readonly inject: (line: string) => Effect.Effect<void>
+}
+
+/** What the assistant does with the n-th call of `Send`. */
+export type Script = (question: Question, index: number) => Stream.Stream<ChatEvent, ChatError>
+
+export const make = Effect.fnUntraced(function* (
+  script: Script,
+  options: {
+    readonly serverName?: string
+    readonly history?: ReadonlyArray<ChatMessage>
+    readonly listening?: boolean
+    readonly tier?: boolean
+    readonly paired?: boolean
+  } = {}
+) {
+  const tier = yield* SubscriptionRef.make({ connected: options.tier ?? true, since: 0 })
+  const fibers = yield* FiberSet.make<unknown, unknown>()
+  const asked: Array<Question> = []
+  let listening = options.listening ?? true
+  let cancelled = 0
+  let lastRequest = ""
+  let cutNow: Effect.Effect<void> = Effect.void
+  interface Chat {
+    readonly stream: TransportStream
+    readonly fiber: Fiber.Fiber<unknown, unknown>
+  }
+  const chats = new Set<Chat>()
+
+  const denied = new ControlError({ reason: "Denied", message: "not here" })
+  const control = ControlRpc.toLayer({
+    "Control.Status": () =>
+      Effect.map(SubscriptionRef.get(tier), (llm) => ({
+        tier: "server" as const,
+        version: "1.2.3",
+        name: options.serverName ?? "home",
+        pid: 1,
+        uptimeMs: 5,
+        address: "192.0.2.1:50000",
+        sessions: 1,
+        llm,
+        drops: {},
+        you: { device: "0123456789abcdef0123456789abcdef", name: "laptop", role: "owner" as const }
+      })),
+    "Control.Watch": () => SubscriptionRef.changes(tier),
+    "Control.Echo": ({ data }) => Effect.succeed(data),
+    "Control.Devices": () => Effect.fail(denied),
+    "Control.Rename": () => Effect.fail(denied),
+    "Control.Revoke": () => Effect.fail(denied),
+    "Control.NewCredential": () => Effect.fail(denied)
+  })
+  const noFiles = new RemoteFile.FilesError({ reason: "NotFound", message: "no files" })
+  const files = FilesRpc.toLayer({ "Files.List": () => Effect.fail(noFiles), "Files.Stat": () => Effect.fail(noFiles) })
+  const chat = ChatRpc.toLayer({
+    "Chat.Send": (question) =>
+      Stream.suspend(() => {
+        asked.push({ ...question })
+        return script(question, asked.length - 1)
+      }).pipe(
+        Stream.onExit((exit) =>
+          Effect.sync(() => {
+            if (exit._tag === "Failure" && Cause.hasInterrupts(exit.cause)) cancelled++
+          })
+        )
+      ),
+    "Chat.History": ({ limit }) => Effect.succeed((options.history ?? []).slice(-limit)),
+    "Chat.Conversations": () =>
+      Effect.succeed([{ name: "main", created: 0, messages: (options.history ?? []).length }]),
+    "Chat.Status": () =>
+      Effect.succeed({
+        provider: "scripted",
+        model: "script-1",
+        chosen: "by the test",
+        contextFiles: [{ name: "SOUL.md", bytes: 12, state: "used" as const }],
+        conversations: 1,
+        version: "1.2.3"
+      })
+  })
+
+  const endChat = (one: Chat, code: number | undefined) =>
+    Effect.gen(function* () {
+      chats.delete(one)
+      if (code === undefined) return yield* one.stream.finish
+      yield* one.stream.reset(code)
+      yield* one.stream.stop(code)
+    }).pipe(Effect.ensuring(Effect.forkDetach(Fiber.interrupt(one.fiber))))
+
+  const serve = Effect.fnUntraced(function* (stream: TransportStream) {
+    const [head, ...rest] = yield* stream.read
+    let pending: ReadonlyArray<Uint8Array> = rest
+    const after: TransportStream = {
+      ...stream,
+      read: Effect.suspend(() => {
+        const [first, ...more] = pending
+        pending = []
+        return first === undefined ? stream.read : Effect.succeed([first, ...more] as const)
+      }).pipe(
+        Effect.tap((chunks) =>
+          Effect.sync(() => {
+            for (const chunk of chunks)
+              lastRequest = /"id":("?\w+"?)/.exec(new TextDecoder().decode(chunk))?.[1] ?? lastRequest
+          })
+        )
+      )
+    }
+    if (head?.[0] === StreamHeader.SERVER) {
+      yield* Effect.provide(RpcStream.serve(ControlRpc.merge(FilesRpc), after), Layer.merge(control, files))
+      return
+    }
+    if (!(yield* SubscriptionRef.get(tier)).connected) {
+      yield* stream.reset(StreamHeader.Code.TierAway)
+      return yield* stream.stop(StreamHeader.Code.TierAway)
+    }
+    const fiber = yield* FiberSet.run(fibers, Effect.provide(RpcStream.serve(ChatRpc, after), chat))
+    const one: Chat = { stream, fiber }
+    chats.add(one)
+    yield* Fiber.await(fiber)
+    chats.delete(one)
+  })
+
+  const connect = Effect.gen(function* () {
+    if (!listening) return yield* new TransportError({ reason: "NoAnswer", message: "nobody answered" })
+    const over = yield* Deferred.make<CloseReason>()
+    const cuts: Array<Effect.Effect<void>> = []
+    let closed = false
+    cutNow = Effect.suspend(() => {
+      closed = true
+      const end = Deferred.succeed(over, { by: "timeout", what: "dead" } as const)
+      return Effect.andThen(Effect.all(cuts, { discard: true }), end)
+    })
+    const connection: Connection = {
+      credential: "00".repeat(16),
+      deviceName: "",
+      remote: Effect.succeed({ host: "192.0.2.1", port: 50000 }),
+      open: () =>
+        Effect.gen(function* () {
+          if (closed) return yield* failed("Closed")
+          const pair = yield* makePair
+          cuts.push(pair.cut)
+          yield* FiberSet.run(fibers, Effect.ignoreCause(serve(pair.theirs)))
+          return pair.ours
+        }),
+      accept: Effect.never,
+      sendDatagram: () => Effect.succeed(false),
+      receiveDatagram: Effect.never,
+      stats: Effect.succeed({ ...NO_STATS, rttMs: 12.34, sentBytes: 2048, receivedBytes: 512 }),
+      closed: Deferred.await(over),
+      stalled: Effect.never,
+      answering: Effect.never,
+      close: () => cutNow
+    }
+    return connection
+  })
+
+  const transport = Transport.of({
+    listen: () => Effect.die(new Error("nobody listens here")),
+    connect: () => connect
+  })
+  const link = yield* ClientLink.make({
+    identity: options.paired === false ? { ...identity, invitations: Effect.succeed([]) } : identity,
+    pairing: undefined,
+    deviceName: "laptop",
+    patience: ClientLink.PATIENCE,
+    timeoutMs: 1000
+  }).pipe(Effect.provideService(Transport, transport))
+
+  const world: World = {
+    link,
+    cut: Effect.suspend(() => cutNow),
+    listen: (on) =>
+      Effect.sync(() => {
+        listening = on
+      }),
+    tier: Effect.fnUntraced(function* (on: boolean) {
+      yield* SubscriptionRef.set(tier, { connected: on, since: 1000 })
+      if (!on) yield* Effect.forEach([...chats], (one) => endChat(one, StreamHeader.Code.TierAway))
+    }),
+    asked: () => asked,
+    cancelled: () => cancelled,
+    chats: () => chats.size,
+    endChats: (code) => Effect.forEach([...chats], (one) => endChat(one, code), { discard: true }),
+    inject: Effect.fnUntraced(function* (line: string) {
+      const bytes = new TextEncoder().encode(`${line.replaceAll("ID", lastRequest)}\n`)
+      yield* Effect.forEach([...chats], ({ stream }) => Effect.ignore(stream.write(bytes)))
+    })
+  }
+  return world
+})
+
+/** Lets fibers run, no time passing, until it is so. */
+export const eventually = (what: string, holds: () => boolean): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    for (let turns = 0; turns < 5000; turns++) {
+      if (holds()) return
+      yield* Effect.yieldNow
+    }
+    return yield* Effect.die(new Error(`never came: ${what}`))
+  })
+
+/** Lets fibers run until they all wait. */
+export const settle: Effect.Effect<void> = Effect.gen(function* () {
+  for (let turns = 0; turns < 500; turns++) yield* Effect.yieldNow
+})
