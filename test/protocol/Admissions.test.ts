@@ -132,8 +132,8 @@ describe("Admissions", () => {
     assert.strictEqual(open(admissions, initiation(one, 1), one.validUntil), "opened")
     assert.strictEqual(open(admissions, initiation(one, 1), one.validUntil + 1), "expired")
     const two = device("two")
-    admissions.set(0, WALL, [two])
-    const at = (now: number, hint: number) => admissions.open(now, WALL, initiation(two, hint)).type
+    const limited = make(two)
+    const at = (now: number, hint: number) => limited.open(now, WALL, initiation(two, hint)).type
     const first = Array.from({ length: Constants.DH_CREDENTIAL_BURST + 1 }, (_, hint) => at(0, hint))
     assert.deepStrictEqual(first.slice(-2), ["opened", "over-budget"])
     assert.strictEqual(at(1000, 9), "opened")

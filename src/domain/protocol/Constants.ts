@@ -65,6 +65,8 @@ export const MAX_QUEUED_DATAGRAMS = 64
 export const SKIP_PACKETS = 256
 /** Packets in a row that elicit no acknowledgement, after which a PING goes with the next (RFC 9000 section 13.2.4). */
 export const ACKS_BEFORE_PING = 64
+/** Milliseconds without a word after a server's data, after which its client sends a PING, once. */
+export const QUIET_MS = 1000
 /** Milliseconds: a closing or draining session is kept no longer. */
 export const MAX_CLOSING_MS = 6000
 /** Bytes to an address that has not answered a challenge, for each byte that came from it (RFC 9000 section 8). */

@@ -208,13 +208,31 @@ export class Endpoint {
     this.#admissions.advance(wallMs)
   }
 
-  /** Whom to expect from now on. Sessions of credentials that are gone are closed as revoked. */
+  /**
+   * Whom to expect from now on. Sessions of those who are not among them are closed as revoked: a revoked device's file
+   * may be on the list still, so that whoever uses it is noticed, but no more with the device's key.
+   */
   setAdmissions(now: number, admissions: ReadonlyArray<Admission>): void {
     this.#admissions.set(now, now + this.#wallOffset, admissions)
-    const live = new Set(admissions.map((admission) => hex(admission.id)))
-    for (const [handle, { entry }] of this.#pending) if (!live.has(hex(entry.admission.id))) this.refuse(handle)
+    const { equal } = this.#options.primitives
+    const listed = new Map<string, Array<Admission>>()
+    for (const admission of admissions) {
+      const id = hex(admission.id)
+      listed.set(id, [...(listed.get(id) ?? []), admission])
+    }
+    const admits = ({ admission }: Entry, staticKey: Uint8Array | undefined, up: boolean): boolean => {
+      const those = listed.get(hex(admission.id)) ?? []
+      // Who comes with a file and is not up yet is for the enrolment to judge.
+      if (admission.slot !== undefined && !up) return those.length > 0
+      return those.some(
+        (one) => one.staticKey === undefined || (staticKey !== undefined && equal(one.staticKey, staticKey))
+      )
+    }
+    for (const [handle, { entry, noise }] of this.#pending) {
+      if (!admits(entry, noise.remoteStatic, false)) this.refuse(handle)
+    }
     for (const slot of this.#slots.values()) {
-      if (slot.server === undefined || live.has(hex(slot.server.entry.admission.id))) continue
+      if (slot.server === undefined || admits(slot.server.entry, slot.server.staticKey, slot.phase === "up")) continue
       if (slot.phase === "up") slot.session.close(now, CloseCode.Revoked, "this device was revoked")
       else slot.session.abandon()
       this.#mark(slot)

@@ -526,6 +526,8 @@ export class Session {
   #onLost(lost: ReadonlyArray<ReadonlyArray<Sent>>): void {
     this.#lostPackets += lost.length
     for (const content of lost) for (const sent of content) this.#requeue(sent)
+    // What the peer never got it need not answer; what is sent again counts anew.
+    if (lost.length > 0 && this.#recovery.bytesInFlight === 0) this.#unansweredSince = Number.POSITIVE_INFINITY
   }
 
   #requeue(sent: Sent): void {

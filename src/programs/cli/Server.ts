@@ -68,7 +68,8 @@ export const run = Effect.fnUntraced(
         llm: { host: values.llm.host, port: values.llm.port },
         patience: {
           keepAliveMs: values.networking.keepaliveIntervalMs,
-          deadAfterMs: 15_000,
+          // Longer than a client's keep-alive: only that tells us where a client went whose NAT forgot it.
+          deadAfterMs: 25_000,
           idleTimeoutMs: values.networking.idleTimeoutMs
         },
         maxSessions: values.limits.maxSessions,
