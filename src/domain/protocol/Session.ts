@@ -25,9 +25,7 @@ import {
   MAX_DATAGRAM_LENGTH,
   MAX_PACKET_NUMBER,
   MAX_QUEUED_DATAGRAMS,
-  MAX_UNPROVEN_FACTOR,
   PADDING_BLOCK,
-  PATH_CHALLENGE_TRIES,
   QUIET_MS,
   SKIP_PACKETS,
   STALL_MS
@@ -36,6 +34,7 @@ import { utf8, Writer } from "./Cursor.ts"
 import * as Frame from "./Frame.ts"
 import type { Limits } from "./Limits.ts"
 import * as Packet from "./Packet.ts"
+import { PathValidator } from "./PathValidator.ts"
 import type { Entropy, MaskKey } from "./Primitives.ts"
 import { Recovery } from "./Recovery.ts"
 import { ReplayWindow } from "./ReplayWindow.ts"
@@ -133,15 +132,6 @@ export const NO_STATS: Stats = {
   openStreams: 0
 }
 
-interface Challenge {
-  readonly remote: Address
-  readonly token: Uint8Array
-  tries: number
-  due: boolean
-  /** Bytes that may still be sent there: an address that has not answered may be a victim's. */
-  credit: number
-}
-
 const VIOLATION_CODE: Record<Violation, CloseCode> = {
   "flow-control": CloseCode.FlowControl,
   "final-size": CloseCode.FinalSize,
@@ -150,8 +140,6 @@ const VIOLATION_CODE: Record<Violation, CloseCode> = {
 }
 
 const CAPACITY = MAX_DATAGRAM_LENGTH - Packet.OVERHEAD
-/** Bytes of a packet with one half of a path validation. */
-const PROBE_LENGTH = Packet.MIN_LENGTH
 /** The session ends a little before the last packet number, so that CLOSE has numbers of its own. */
 const LAST_PACKET_NUMBER = MAX_PACKET_NUMBER - 1024
 
@@ -183,8 +171,7 @@ export class Session {
   #stalled = false
   #reliable: Array<Frame.Frame> = []
   #datagrams: Array<Uint8Array> = []
-  #challenge: Challenge | undefined
-  #responses: Array<{ readonly remote: Address; readonly token: Uint8Array }> = []
+  readonly #paths = new PathValidator()
   #closeFrame: Frame.Close | undefined
   #closeDue = false
   #closeReplies = 0
@@ -363,9 +350,7 @@ export class Session {
       this.#largestReceived = packetNumber
       if (!equals(remote, this.#remote)) this.#onMoved(now, remote)
     }
-    if (this.#challenge !== undefined && equals(remote, this.#challenge.remote)) {
-      this.#challenge.credit += MAX_UNPROVEN_FACTOR * bytes.length
-    }
+    this.#paths.onReceived(remote, bytes.length)
     let ackEliciting = false
     let immediate = false
     for (const frame of frames) {
@@ -416,7 +401,7 @@ export class Session {
       this.#pingDue = true
       this.#touchKeepAlive(now)
     }
-    if (this.#timers.expired(Timer.Path, now)) this.#retryChallenge(now)
+    if (this.#paths.deadline <= now) this.#paths.retry(now, this.#rtt.pto(MAX_ACK_DELAY_MS))
   }
 
   // -- output ------------------------------------------------------------------------------------------------------
@@ -430,15 +415,8 @@ export class Session {
       return this.#sealOnly(writer, this.#remote)
     }
     if (this.#state !== "open") return undefined
-    const response = this.#responses.shift()
-    if (response !== undefined)
-      return this.#sendProbe(now, { type: "PathResponse", token: response.token }, response.remote)
-    const challenge = this.#challenge
-    if (challenge?.due === true && challenge.credit >= PROBE_LENGTH) {
-      challenge.due = false
-      challenge.credit -= PROBE_LENGTH
-      return this.#sendProbe(now, { type: "PathChallenge", token: challenge.token }, challenge.remote)
-    }
+    const probe = this.#paths.poll()
+    if (probe !== undefined) return this.#sendProbe(now, probe.frame, probe.remote)
 
     const wants =
       this.#probes > 0 ||
@@ -460,6 +438,7 @@ export class Session {
     if (this.#state === "open") {
       timers.set(Timer.Loss, this.#recovery.deadline)
       timers.set(Timer.Ack, this.#acks.deadline)
+      timers.set(Timer.Path, this.#paths.deadline)
       timers.set(Timer.Stall, this.#stallsAt)
       timers.set(Timer.Dead, this.#deadAt)
     }
@@ -494,10 +473,10 @@ export class Session {
         this.#events.push({ type: "Datagram", data: frame.data })
         return undefined
       case "PathChallenge":
-        if (this.#responses.length < 4) this.#responses.push({ remote, token: frame.token.slice() })
+        this.#paths.onChallenge(remote, frame.token)
         return undefined
       case "PathResponse":
-        this.#onPathResponse(now, remote, frame.token)
+        if (this.#paths.onResponse(remote, frame.token)) this.#onProvenPath(now, remote)
         return undefined
       case "Close":
         this.#end({ by: "peer", code: frame.code, reason: frame.reason })
@@ -660,29 +639,10 @@ export class Session {
   /** The newest packet came from elsewhere: challenge the new address before anything else goes there. */
   #onMoved(now: number, remote: Address): void {
     if (this.#options.role === "client") return
-    if (this.#challenge !== undefined && equals(this.#challenge.remote, remote)) return
-    this.#challenge = { remote, token: this.#options.entropy(8), tries: 0, due: false, credit: 0 }
-    this.#retryChallenge(now)
+    this.#paths.challenge(now, remote, this.#options.entropy(8), this.#rtt.pto(MAX_ACK_DELAY_MS))
   }
 
-  #retryChallenge(now: number): void {
-    const challenge = this.#challenge
-    if (challenge === undefined || challenge.tries >= PATH_CHALLENGE_TRIES) {
-      this.#challenge = undefined
-      this.#timers.stop(Timer.Path)
-      return
-    }
-    challenge.tries++
-    challenge.due = true
-    this.#timers.set(Timer.Path, now + this.#rtt.pto(MAX_ACK_DELAY_MS))
-  }
-
-  #onPathResponse(now: number, remote: Address, token: Uint8Array): void {
-    const challenge = this.#challenge
-    if (challenge === undefined || !equals(challenge.remote, remote)) return
-    if (challenge.token.some((byte, i) => byte !== token[i])) return
-    this.#challenge = undefined
-    this.#timers.stop(Timer.Path)
+  #onProvenPath(now: number, remote: Address): void {
     // Another port of the same host is most likely the same path (RFC 9000 section 9.4).
     if (remote.host !== this.#remote.host) {
       this.#recovery.onPathChanged(this.#options.congestion(now, MAX_DATAGRAM_LENGTH))
@@ -733,8 +693,7 @@ export class Session {
     this.#recovery.clear()
     this.#reliable = []
     this.#datagrams = []
-    this.#responses = []
-    this.#challenge = undefined
+    this.#paths.clear()
     this.#events.push({ type: "Closed", reason })
   }
 }
