@@ -91,6 +91,10 @@ export class TransportDriver {
   readonly #connections = new Map<Handle, ConnectionState>()
   readonly #rearm = Latch.makeUnsafe(false)
   #sleepingUntil = Number.POSITIVE_INFINITY
+  /** A batch is on its way to the socket. */
+  #sending = false
+  /** There may be more to send once it is out. */
+  #again = false
 
   /** `make` gets the present: steady and wall-clock ms. `onGate` is called inside the core's turn and must not wait. */
   constructor(
@@ -114,19 +118,43 @@ export class TransportDriver {
     return this.#clock.currentTimeMillisUnsafe()
   }
 
-  /** Sends all that the core wants sent, in batches, and hands out its events. */
+  /**
+   * Sends all that the core wants sent, in batches, then hands out its events. One batch at a time is on its way to the
+   * socket: telling somebody runs its fiber at once, and a fiber may be made to yield before its batch is out, so what is
+   * taken meanwhile would overtake it and look lost to the peer. Who finds the way taken leaves its packets to the one ahead.
+   */
   readonly drain: Effect.Effect<void> = Effect.suspend(() => {
-    const batch = this.#collect()
-    if (batch.length === 0) return Effect.void
-    const sent = this.#socket.send(batch)
-    return batch.length < BATCH ? sent : Effect.andThen(sent, this.drain)
+    if (this.#sending) {
+      this.#again = true
+      return Effect.void
+    }
+    const batch = this.#take()
+    if (batch.length === 0) {
+      this.#tell()
+      return Effect.void
+    }
+    this.#sending = true
+    this.#again = batch.length === BATCH
+    return Effect.uninterruptible(Effect.andThen(this.#socket.send(batch), this.#sent))
   })
 
-  /** A command of the core, and what follows from it. */
+  readonly #sent: Effect.Effect<void> = Effect.suspend(() => {
+    this.#sending = false
+    if (this.#again) return this.drain
+    this.#tell()
+    return Effect.void
+  })
+
+  /** Waits until no batch is on its way: who closes the socket next must not cut off what another fiber sends for it. */
+  readonly #quiet: Effect.Effect<void> = Effect.suspend(() =>
+    this.#sending ? Effect.andThen(Effect.yieldNow, this.#quiet) : Effect.void
+  )
+
+  /** A command of the core, and what follows from it, which has left when this completes. */
   command(command: (core: Endpoint, now: number) => void): Effect.Effect<void> {
     return Effect.suspend(() => {
       command(this.core, this.now())
-      return this.drain
+      return Effect.andThen(this.drain, this.#quiet)
     })
   }
 
@@ -151,7 +179,8 @@ export class TransportDriver {
     this.#rearm.closeUnsafe()
     if (at === Number.POSITIVE_INFINITY) return Effect.andThen(this.#rearm.await, this.deadlineLoop)
     if (at > now) {
-      const sleep = Effect.sleep(Duration.millis(Math.min(at - now, MAX_SLEEP_MS)))
+      // Whole milliseconds, upwards: a clock that cannot tell so short a pause from none would be asked again for ever.
+      const sleep = Effect.sleep(Duration.millis(Math.min(Math.ceil(at - now), MAX_SLEEP_MS)))
       return Effect.andThen(Effect.raceFirst(sleep, this.#rearm.await), this.deadlineLoop)
     }
     this.core.setWall(now, this.wall())
@@ -259,7 +288,7 @@ export class TransportDriver {
     return made
   }
 
-  #collect(): Array<Datagram> {
+  #take(): Array<Datagram> {
     const now = this.now()
     const batch: Array<Datagram> = []
     while (batch.length < BATCH) {
@@ -267,9 +296,12 @@ export class TransportDriver {
       if (transmit === undefined) break
       batch.push(transmit)
     }
+    return batch
+  }
+
+  #tell(): void {
     for (let event = this.core.pollEvent(); event !== undefined; event = this.core.pollEvent()) this.#dispatch(event)
     if (this.core.pollTimeout() < this.#sleepingUntil) this.#rearm.openUnsafe()
-    return batch
   }
 
   #dispatch(event: EndpointEvent): void {
