@@ -717,6 +717,19 @@ describe("Endpoint: crowds", () => {
     assert.strictEqual(crowd.server.drops.full, 2)
   })
 
+  it("counts nobody who has said goodbye", () => {
+    const crowd = new Crowd(80, { maxSessions: 4, hosts: 1 })
+    for (const device of crowd.devices) {
+      device.dial()
+      crowd.settle()
+      device.endpoint.closeAll(crowd.now, 0, "")
+      crowd.settle()
+      crowd.now += 10
+    }
+    assert.strictEqual(crowd.connected, 80)
+    assert.strictEqual(crowd.server.drops.full, 0)
+  })
+
   it("lets an honest device in while another's credential floods", () => {
     const crowd = new Crowd(2, { maxSessions: 100, hosts: 2 })
     const [flooder, honest] = crowd.devices

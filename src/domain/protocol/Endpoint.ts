@@ -576,10 +576,14 @@ export class Endpoint {
   #makeRoom(admission: Admission, remote: Address): boolean {
     let halfOpen = this.#pending.size
     let fromHost = 0
+    let open = 0
     let own = 0
     let oldest: Slot | undefined
     for (const { entry } of this.#pending.values()) if (this.#isOf(entry, admission)) own++
     for (const slot of this.#slots.values()) {
+      // What is only waiting to be forgotten takes nobody's place.
+      if (isOver(slot)) continue
+      open++
       if (slot.session.remote.host === remote.host) fromHost++
       if (slot.phase === "up") continue
       halfOpen++
@@ -593,7 +597,7 @@ export class Endpoint {
       this.#remove(oldest)
       return true
     }
-    return halfOpen < MAX_HALF_OPEN && fromHost < MAX_SESSIONS_PER_HOST && this.#slots.size < this.#options.maxSessions
+    return halfOpen < MAX_HALF_OPEN && fromHost < MAX_SESSIONS_PER_HOST && open < this.#options.maxSessions
   }
 
   /** A device has one session more: of too many, one that is over is forgotten, or the most silent one is closed. */
@@ -690,6 +694,9 @@ export class Endpoint {
     }
   }
 }
+
+/** Closed by one side and only remembered for stragglers. */
+const isOver = ({ session }: Slot): boolean => session.state === "closing" || session.state === "draining"
 
 /** When it was last heard; sessions that are over come before all others. */
 const silence = ({ session, heardAt }: Slot): number => (session.state === "open" ? heardAt : Number.NEGATIVE_INFINITY)
