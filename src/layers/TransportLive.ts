@@ -28,9 +28,9 @@ import { Mailbox } from "./Mailbox.ts"
 import { type Gate, TransportDriver } from "./TransportDriver.ts"
 
 /** What one session may hold in memory: bytes unread, streams, an idle time. */
-const limitsOf = (patience: Patience): Limits => ({
+const limitsOf = (patience: Patience, streamWindow = 4 * 1024 * 1024): Limits => ({
   maxData: 8 * 1024 * 1024,
-  maxStreamData: 4 * 1024 * 1024,
+  maxStreamData: streamWindow,
   maxStreams: 64,
   idleTimeoutMs: patience.idleTimeoutMs,
   maxDatagram: 65_507
@@ -48,6 +48,7 @@ const make = Effect.gen(function* () {
     bind: BindOptions,
     identity: KeyPair,
     patience: Patience,
+    limits: Limits,
     maxSessions: number,
     onGate: (gate: Gate) => void
   ) {
@@ -60,7 +61,7 @@ const make = Effect.gen(function* () {
         primitives,
         entropy,
         identity,
-        limits: limitsOf(patience),
+        limits,
         congestion: NewReno.make,
         keepAliveMs,
         deadAfterMs,
@@ -122,6 +123,7 @@ const make = Effect.gen(function* () {
       options.bind,
       options.identity,
       options.patience,
+      limitsOf(options.patience, options.streamWindow),
       options.maxSessions,
       onGate
     )
@@ -179,8 +181,9 @@ const make = Effect.gen(function* () {
 
     const v6 = options.invitations.some(({ endpoints }) => endpoints.some(({ host }) => host.includes(":")))
     const bind = { host: v6 ? "::" : "0.0.0.0", port: 0 }
-    const { driver } = yield* drive(bind, options.identity, options.patience, 4, onGate)
-    const { invitations, identity, patience, timeoutMs, skewMs } = options
+    const limits = limitsOf(options.patience, options.streamWindow)
+    const { driver } = yield* drive(bind, options.identity, options.patience, limits, 4, onGate)
+    const { invitations, identity, timeoutMs, skewMs, sweeps = true } = options
     yield* driver.command((core, now) => {
       core.dial(now, {
         invitations,
@@ -188,13 +191,15 @@ const make = Effect.gen(function* () {
         identity,
         deviceName: deviceName(options.deviceName),
         features: 0,
-        limits: limitsOf(patience),
+        limits,
         timeoutMs,
-        skewMs
+        skewMs,
+        sweeps
       })
     })
     yield* keepHints
-    return yield* Deferred.await(connected)
+    // Also when nothing answered: those hints were shown.
+    return yield* Effect.ensuring(Deferred.await(connected), keepHints)
   })
 
   return Transport.of({ listen, connect })

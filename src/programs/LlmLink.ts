@@ -21,12 +21,22 @@ import * as Identity from "./Identity.ts"
 
 /** Loopback: a silent second means trouble, and three mean that the tier is gone. */
 export const PATIENCE: Patience = { keepAliveMs: 1000, deadAfterMs: 3000, idleTimeoutMs: 10_000 }
+/**
+ * Bytes: all streams of the link together stay within its session's 8 MiB, so that a device that does not read, or an
+ * answer that nobody takes, holds up nobody else.
+ */
+export const STREAM_WINDOW = (8 * 1024 * 1024) / 64
 /** Milliseconds of one dial, and between two of them. */
 const DIAL_MS = 30_000
 const PAUSE_MS = 500
 
 const HintFile = Schema.fromJsonString(
-  Schema.Struct({ slot: Schema.Finite, answered: Schema.Finite, tried: Schema.Finite })
+  Schema.Struct({
+    slot: Schema.Finite,
+    answered: Schema.Finite,
+    tried: Schema.Finite,
+    others: Schema.optionalKey(Schema.Array(Schema.Tuple([Schema.Finite, Schema.Finite, Schema.Finite])))
+  })
 )
 const decodeHints = Schema.decodeUnknownOption(HintFile)
 const encodeHints = Schema.encodeSync(HintFile)
@@ -78,8 +88,10 @@ export const make = Effect.fn("LlmLink.make")(function* (options: {
           identity,
           deviceName: name,
           patience: PATIENCE,
+          streamWindow: STREAM_WINDOW,
           timeoutMs: DIAL_MS,
           skewMs: 0,
+          sweeps: false,
           hints: [yield* loadHints],
           keepHints,
           answered: () => Effect.void

@@ -94,6 +94,11 @@ export interface ListenOptions {
   readonly bind: BindOptions
   readonly identity: KeyPair
   readonly patience: Patience
+  /**
+   * Bytes that one stream takes in unread; 4 MiB when not given. All streams of a session share 8 MiB: where they belong
+   * to several parties, it must be small enough that none of them can use up what the others need.
+   */
+  readonly streamWindow?: number
   readonly maxSessions: number
   /** Whom to expect: the whole list, at start and at every change. */
   readonly admissions: Stream.Stream<ReadonlyArray<Admission>>
@@ -136,9 +141,13 @@ export interface ConnectOptions {
   readonly identity: KeyPair
   readonly deviceName: string
   readonly patience: Patience
+  /** As in `ListenOptions`. */
+  readonly streamWindow?: number
   /** Milliseconds until `NoAnswer`. */
   readonly timeoutMs: number
   readonly skewMs: number
+  /** Whether to try other clocks when nothing answers; not where both ends share one. Default true. */
+  readonly sweeps?: boolean
   /** Where each invitation's hints stand, kept by the owner so that none is ever shown twice. */
   readonly hints: ReadonlyArray<HintState | undefined>
   readonly keepHints: (states: ReadonlyArray<HintState | undefined>) => Effect.Effect<void>

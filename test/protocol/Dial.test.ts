@@ -105,6 +105,13 @@ describe("Dial", () => {
     )
   })
 
+  it("does not sweep where both ends share a clock", () => {
+    assert.strictEqual(
+      trace(make({ sweeps: false }), 30_000).every(([, , skewMs]) => skewMs === 0),
+      true
+    )
+  })
+
   it("does not sweep with a file", () => {
     assert.strictEqual(trace(make({}, [1], WALL), 20_000).length, 13)
   })

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { CloseCode } from "../../src/domain/protocol/CloseCode.ts"
 import { HINT_SLOT_MS, HINT_WINDOW, INITIATION_LENGTH, MAX_HINT_SLOTS } from "../../src/domain/protocol/Constants.ts"
 import { hex } from "../../src/domain/protocol/Cursor.ts"
-import { HintCounter } from "../../src/domain/protocol/HintCounter.ts"
+import { HintCounter, type HintState } from "../../src/domain/protocol/HintCounter.ts"
 import { Pair, steady } from "./Pair.ts"
 
 const take = (counter: HintCounter, slot: number, count: number): ReadonlyArray<number> =>
@@ -29,6 +29,33 @@ describe("HintCounter", () => {
     assert.strictEqual(counter.next(7), 4)
     counter.onAnswered(7, 4)
     assert.strictEqual(counter.next(7), 5)
+  })
+
+  it("shows no number of a swept slot twice, over restarts too, and forgets slots that no sweep reaches any more", () => {
+    let state: HintState | undefined
+    const shown: Array<string> = []
+    for (let run = 0; run < 10; run++) {
+      const counter = new HintCounter(state)
+      for (const [slot, swept] of [
+        [1000, false],
+        [1012, true],
+        [988, true],
+        [1000, false]
+      ] as const) {
+        shown.push(`${slot}/${counter.next(slot, swept)}`)
+      }
+      counter.onAnswered(1000, 2 * run + 1)
+      state = counter.state
+    }
+    assert.strictEqual(new Set(shown).size, shown.length)
+    assert.strictEqual(state?.slot, 1000)
+    assert.strictEqual(state.others?.length, 2)
+    const later = new HintCounter(state)
+    later.next(1310)
+    assert.deepStrictEqual(
+      later.state?.others?.map(([slot]) => slot),
+      [1012, 1000]
+    )
   })
 
   it("stays within the window while nothing answers, and every fourth try of a later round starts over", () => {

@@ -42,6 +42,8 @@ export interface DialOptions {
   readonly timeoutMs: number
   /** Clock offset that worked last time, ms added to the wall clock. */
   readonly skewMs: number
+  /** Whether to try other clocks; not where both ends share one. Default true. */
+  readonly sweeps?: boolean
 }
 
 /** One initiation on its way, kept until its answer comes, the dial ends, or the server has forgotten it. */
@@ -96,7 +98,8 @@ export class Dial {
       const keys = KeySchedule.envelopeKeys(primitives, invitation.psk)
       return { initiation: primitives.aeadKey(keys.initiation), answer: primitives.aeadKey(keys.answer) }
     })
-    this.#sweep = options.invitations.some((invitation) => invitation.slot === undefined) ? sweepOffsets() : []
+    const follows = options.invitations.some((invitation) => invitation.slot === undefined)
+    this.#sweep = follows && options.sweeps !== false ? sweepOffsets() : []
   }
 
   /** Rounds sent so far. */

@@ -5,9 +5,9 @@
  * The client therefore goes on behind the last one that it showed, round and round within the window while nothing
  * answers. Should the server have forgotten (a power loss), every fourth try after a full round starts over at 0.
  *
- * The slots of a clock sweep are counted too, but only the slot of the clock that the dial believes in is `state`.
+ * The slots of a clock sweep are counted too, and remembered while a sweep may come to them again.
  */
-import { HINT_WINDOW, MAX_HINT_SLOTS } from "./Constants.ts"
+import { HINT_SLOT_MS, HINT_WINDOW, MAX_HINT_SLOTS, SWEEP_REACH_HOURS } from "./Constants.ts"
 
 export interface HintState {
   readonly slot: number
@@ -15,7 +15,12 @@ export interface HintState {
   readonly answered: number
   /** Tries since. */
   readonly tried: number
+  /** The same of other slots that were shown: those of a clock sweep, and what the clock has left behind. */
+  readonly others?: ReadonlyArray<readonly [slot: number, answered: number, tried: number]>
 }
+
+/** Slots either way that a sweep reaches. */
+const SWEEP_REACH_SLOTS = (SWEEP_REACH_HOURS * 3_600_000) / HINT_SLOT_MS
 
 interface Count {
   answered: number
@@ -29,13 +34,19 @@ export class HintCounter {
 
   constructor(state: HintState | undefined) {
     this.#slot = state?.slot ?? Number.NaN
-    if (state !== undefined) this.#counts.set(state.slot, { answered: state.answered, tried: state.tried })
+    if (state === undefined) return
+    for (const [slot, answered, tried] of state.others ?? []) this.#counts.set(slot, { answered, tried })
+    this.#counts.set(state.slot, { answered: state.answered, tried: state.tried })
   }
 
   /** What to remember over restarts; `undefined` before the first `next`. */
   get state(): HintState | undefined {
     const count = this.#counts.get(this.#slot)
-    return count === undefined ? undefined : { slot: this.#slot, ...count }
+    if (count === undefined) return undefined
+    const others = [...this.#counts]
+      .filter(([slot]) => slot !== this.#slot && Math.abs(slot - this.#slot) <= SWEEP_REACH_SLOTS)
+      .map(([slot, { answered, tried }]) => [slot, answered, tried] as const)
+    return { slot: this.#slot, ...count, ...(others.length === 0 ? {} : { others }) }
   }
 
   /** The number for one more try in `slot`; `swept` when the slot is a guess. */
