@@ -12,8 +12,9 @@ import { FailureReason, StopReason, Usage } from "./Llm.ts"
 /** Bytes of UTF-8 in one message of the user; longer ones are refused with `TooLong`. */
 export const maxTextBytes = 256 * 1024
 
-/** Messages in one answer of `History`. */
+/** Messages in one answer of `History`, and UTF-16 units of their texts; a single longer message comes alone. */
 export const maxHistory = 500
+export const maxHistoryChars = 1024 * 1024
 
 /** The conversation that is meant when none is named. */
 export const defaultConversation = "main"
@@ -113,7 +114,7 @@ export const Send = Rpc.make("Send", {
   stream: true
 })
 
-/** The newest messages, oldest first; `before` is a seq, to page backwards. */
+/** The newest messages, oldest first, fewer than `limit` where they are long; `before` is a seq, to page backwards. */
 export const History = Rpc.make("History", {
   payload: {
     conversation: Conversation,

@@ -29,5 +29,7 @@ export const Code = {
   /** The server has no connection to the llm tier at the moment. */
   TierAway: 0x101,
   /** The first bytes made no sense, or a version is not spoken here. */
-  Unknown: 0x102
+  Unknown: 0x102,
+  /** This device has as many streams to the llm tier as it may. */
+  TooMany: 0x103
 } as const

@@ -94,7 +94,15 @@ const LastRecord = Schema.Struct({
   serverId: Schema.String,
   addresses: Schema.Array(AddressJson).check(Schema.isMaxLength(MAX_ADDRESSES)),
   skewMs: Schema.Int,
-  hints: Schema.Record(Schema.String, Schema.Struct({ slot: Schema.Int, answered: Schema.Int, tried: Schema.Int }))
+  hints: Schema.Record(
+    Schema.String,
+    Schema.Struct({
+      slot: Schema.Int,
+      answered: Schema.Int,
+      tried: Schema.Int,
+      others: Schema.optionalKey(Schema.Array(Schema.Tuple([Schema.Int, Schema.Int, Schema.Int])))
+    })
+  )
 })
 type LastRecord = typeof LastRecord.Type
 

@@ -27,7 +27,7 @@ import {
 import type { Assistant } from "./Assistant.ts"
 import * as Chat from "./Chat.ts"
 import * as Identity from "./Identity.ts"
-import { PATIENCE } from "./LlmLink.ts"
+import { PATIENCE, STREAM_WINDOW } from "./LlmLink.ts"
 import * as NonceLog from "./NonceLog.ts"
 import * as RpcStream from "./RpcStream.ts"
 import { take } from "./StreamReader.ts"
@@ -80,6 +80,7 @@ export const make = Effect.fn("LlmTier.make")(function* (options: Options) {
     bind: options.bind,
     identity,
     patience: PATIENCE,
+    streamWindow: STREAM_WINDOW,
     maxSessions: MAX_SESSIONS,
     admissions,
     seenNonces: nonces.seen,

@@ -53,6 +53,12 @@ const PORT_FIRST = 49_152
 const PORT_COUNT = 16_384
 const PORT_TRIES = 32
 
+/**
+ * Streams to the llm tier that one device may have at a time. All devices share the one link, which carries 64: a device
+ * that opens streams and leaves them must not take the assistant from the others.
+ */
+const MAX_LLM_STREAMS_PER_DEVICE = 16
+
 export interface Options {
   readonly paths: HomePaths.ServerPaths
   readonly version: string
@@ -130,7 +136,9 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
   yield* Identity.publishKey(paths.serverPublicKey, identity.publicKey)
   const nonces = yield* NonceLog.open(paths.nonces)
   const connected = yield* SubscriptionRef.make(0)
+  /** Sessions, and streams to the llm tier, by device. */
   const present = new Map<string, number>()
+  const spliced = new Map<string, number>()
   const bound = yield* Deferred.make<Address>()
 
   const writer = yield* CredentialWriter.make({
@@ -279,9 +287,19 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
       const { head: version, rest: body } = yield* take(rest, 1)
       const llm = yield* link.connection
       if (Option.isNone(llm)) return yield* giveUp(stream, StreamHeader.Code.TierAway)
-      const upstream = yield* llm.value.open(Priority.Interactive)
-      yield* upstream.write(StreamHeader.llmTier(version[0] ?? 0, fromHex(device) ?? new Uint8Array(16)))
-      return yield* splice(body, upstream)
+      if ((spliced.get(device) ?? 0) >= MAX_LLM_STREAMS_PER_DEVICE) {
+        return yield* giveUp(stream, StreamHeader.Code.TooMany)
+      }
+      const onward = Effect.gen(function* () {
+        const upstream = yield* llm.value.open(Priority.Interactive)
+        yield* upstream.write(StreamHeader.llmTier(version[0] ?? 0, fromHex(device) ?? new Uint8Array(16)))
+        yield* splice(body, upstream)
+      })
+      return yield* Effect.acquireUseRelease(
+        tally(spliced, device, 1),
+        () => onward,
+        () => tally(spliced, device, -1)
+      )
     }
     return yield* giveUp(stream, StreamHeader.Code.Unknown)
   })
@@ -290,7 +308,7 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
     const device = connection.credential
     const count = (by: number) =>
       Effect.andThen(
-        Effect.sync(() => present.set(device, (present.get(device) ?? 0) + by)),
+        tally(present, device, by),
         SubscriptionRef.update(connected, (n) => n + by)
       )
     yield* count(1)
@@ -319,6 +337,14 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
   }
   return relay
 })
+
+/** Counts by device; a device at zero is forgotten. */
+const tally = (counts: Map<string, number>, device: string, by: number): Effect.Effect<void> =>
+  Effect.sync(() => {
+    const count = (counts.get(device) ?? 0) + by
+    if (count === 0) counts.delete(device)
+    else counts.set(device, count)
+  })
 
 const giveUp = (stream: TransportStream, code: number): Effect.Effect<void> =>
   Effect.andThen(stream.reset(code), stream.stop(code))

@@ -49,7 +49,7 @@ describe("HintCounter", () => {
     }
     assert.strictEqual(new Set(shown).size, shown.length)
     assert.strictEqual(state?.slot, 1000)
-    assert.strictEqual(state.others?.length, 2)
+    assert.strictEqual(state?.others?.length, 2)
     const later = new HintCounter(state)
     later.next(1310)
     assert.deepStrictEqual(
@@ -110,7 +110,7 @@ describe("HintCounter", () => {
     take(counter, 7, 3)
     assert.strictEqual(counter.next(8), 0)
     counter.onAnswered(99, 5)
-    assert.deepStrictEqual(counter.state, { slot: 8, answered: -1, tried: 1 })
+    assert.deepStrictEqual(counter.state, { slot: 8, answered: -1, tried: 1, others: [[7, -1, 3]] })
   })
 
   it("counts the slots of a sweep without forgetting its own", () => {
@@ -118,10 +118,10 @@ describe("HintCounter", () => {
     assert.deepStrictEqual(take(counter, 7, 3), [0, 1, 2])
     for (let slot = 100; slot < 310; slot++) assert.strictEqual(counter.next(slot, true), 0)
     assert.strictEqual(counter.next(7), 3)
-    assert.deepStrictEqual(counter.state, { slot: 7, answered: -1, tried: 4 })
+    assert.deepInclude(counter.state, { slot: 7, answered: -1, tried: 4 })
     assert.strictEqual(counter.next(200, true), 1)
     counter.onAnswered(200, 1)
-    assert.deepStrictEqual(counter.state, { slot: 200, answered: 1, tried: 0 })
+    assert.deepInclude(counter.state, { slot: 200, answered: 1, tried: 0 })
   })
 
   it("remembers a bounded number of slots, its own among them", () => {
