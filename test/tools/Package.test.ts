@@ -76,7 +76,7 @@ describe("the published package", () => {
     const manifest: Record<string, unknown> = JSON.parse(
       Fs.readFileSync(Path.join(box, "package/package.json"), "utf8")
     )
-    assert.deepStrictEqual(manifest["engines"], { node: ">=24.7" })
+    assert.deepStrictEqual(manifest.engines, { node: ">=24.7" })
     for (const field of ["dependencies", "optionalDependencies", "devDependencies", "scripts", "private"])
       assert.isUndefined(manifest[field])
   })
