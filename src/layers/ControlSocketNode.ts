@@ -25,7 +25,7 @@ const reachable = Effect.fnUntraced(function* (path: string) {
 })
 
 /** Listens; what a crash left at the path is removed first: the tier's lock makes sure that nobody listens there. */
-export const layerServer = (path: string): Layer.Layer<SocketServer.SocketServer> =>
+export const layerServer = (path: string): Layer.Layer<SocketServer.SocketServer, SocketServer.SocketServerError> =>
   Layer.effect(
     SocketServer.SocketServer,
     Effect.gen(function* () {
@@ -36,7 +36,7 @@ export const layerServer = (path: string): Layer.Layer<SocketServer.SocketServer
       yield* Effect.addFinalizer(() => Effect.sync(() => Fs.rmSync(path, { force: true })))
       return server
     })
-  ).pipe(Layer.orDie)
+  )
 
 /** Connects to a tier that runs. */
 export const layerClient = (path: string): Layer.Layer<Socket.Socket, Socket.SocketError> =>

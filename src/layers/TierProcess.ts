@@ -10,10 +10,15 @@ import * as Effect from "effect/Effect"
 
 /** Milliseconds that a tier may take to end before it is killed. */
 const GRACE_MS = 5000
-/** Lines of stderr kept, to tell why a tier ended. */
-const KEPT_LINES = 20
+/** Begins the line in which a tier says why it gave up. */
+const LAST_WORD = "clawchat: "
 
-export class TierProcessError extends Data.TaggedError("TierProcessError")<{ readonly message: string }> {}
+export class TierProcessError extends Data.TaggedError("TierProcessError")<{
+  /** One line for people. */
+  readonly message: string
+  /** The tier's exit code; `undefined` when it never started or a signal ended it. */
+  readonly code: number | undefined
+}> {}
 
 export interface TierProcess {
   /** Waits for a line of stdout that begins with `prefix`, and gives its rest. Fails when the tier ends before. */
@@ -55,6 +60,7 @@ export const start = Effect.fnUntraced(function* (options: Options) {
   const child = yield* Effect.acquireRelease(
     Effect.sync(() =>
       fork(entry, [...args], {
+        execArgv: [...process.execArgv, "--disable-sigusr1"],
         env: environmentOf(options),
         stdio: ["ignore", "pipe", "pipe", "ipc"],
         serialization: "json"
@@ -64,14 +70,15 @@ export const start = Effect.fnUntraced(function* (options: Options) {
   )
   const exit = yield* Deferred.make<never, TierProcessError>()
   const seen: Array<string> = []
-  const errors: Array<string> = []
+  let lastWord = ""
   const waiting = new Set<{ readonly prefix: string; readonly found: (rest: string) => void }>()
-  const failWith = (why: string): void => {
-    const last = errors.map((line) => `\n  ${line}`).join("")
-    Deferred.doneUnsafe(exit, Effect.fail(new TierProcessError({ message: `The ${name} tier ${why}${last}` })))
+  const failWith = (why: string, code?: number): void => {
+    const message = `The ${name} tier ${why}${lastWord === "" ? "" : `: ${lastWord}`}`
+    Deferred.doneUnsafe(exit, Effect.fail(new TierProcessError({ message, code })))
   }
   child.on("error", (error) => failWith(`did not start: ${error.message}`))
-  child.on("exit", (code, signal) => failWith(`ended (${signal ?? `exit code ${code}`})`))
+  // Not "exit": what it said last may still be on its way then.
+  child.on("close", (code, signal) => failWith(`ended (${signal ?? `exit code ${code}`})`, code ?? undefined))
   if (child.stdout !== null) {
     createInterface({ input: child.stdout }).on("line", (line) => {
       seen.push(line)
@@ -80,8 +87,7 @@ export const start = Effect.fnUntraced(function* (options: Options) {
   }
   if (child.stderr !== null) {
     createInterface({ input: child.stderr }).on("line", (line) => {
-      errors.push(line)
-      if (errors.length > KEPT_LINES) errors.shift()
+      if (line.startsWith(LAST_WORD)) lastWord = line.slice(LAST_WORD.length)
     })
   }
   const ended = Deferred.await(exit)

@@ -35,7 +35,7 @@ const onDisk = Effect.fnUntraced(function* <A>(values: Values, use: Effect.Effec
 
 /** Whether the records are to be read from disk: a server's home, and nothing runs there. */
 const isIdle = Effect.fnUntraced(function* (values: Values) {
-  return Tier.isServerHome(values.home) && (yield* Tier.local(values.home)) === undefined
+  return Tier.isServerHome(values.home) && (yield* Tier.localServer(values.home)) === undefined
 })
 
 const describe = (devices: ReadonlyArray<DeviceInfo>): string =>
@@ -102,11 +102,21 @@ export interface RenameInput extends RevokeInput {
 export const rename = Effect.fnUntraced(
   function* (input: RenameInput) {
     const values = yield* Common.settings("client", Common.globalFlags(input))
-    const control = yield* Tier.control(values, input.timeout)
-    const renamed = yield* Effect.mapError(
-      control["Control.Rename"]({ id: input.device, name: input.name }),
-      Tier.controlFailure
-    )
+    const { device: wanted, name } = input
+    const renamed = (yield* isIdle(values))
+      ? yield* onDisk(
+          values,
+          Effect.gen(function* () {
+            const service = yield* Devices
+            const device = yield* Effect.mapError(ControlPrograms.pick(yield* service.list, wanted), ({ message }) =>
+              notFound(message)
+            )
+            return infoOf(yield* Effect.mapError(service.rename(device.id, name), ({ message }) => failed(message)))
+          })
+        )
+      : yield* Effect.flatMap(Tier.control(values, input.timeout), (control) =>
+          Effect.mapError(control["Control.Rename"]({ id: wanted, name }), Tier.controlFailure)
+        )
     yield* input.json ? Output.json(renamed) : Output.note(`Renamed ${renamed.id.slice(0, 8)} to ${renamed.name}`)
   },
   Effect.scoped,

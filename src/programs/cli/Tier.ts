@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs"
 import { resolve } from "node:path"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import type * as RpcClient from "effect/rpc/RpcClient"
 import type { RpcClientError } from "effect/rpc/RpcClientError"
 import type { ControlError, ControlRpc } from "../../domain/ControlRpc.ts"
@@ -11,6 +12,7 @@ import * as ControlSocketNode from "../../layers/ControlSocketNode.ts"
 import * as ClientIdentity from "../ClientIdentity.ts"
 import * as ClientLink from "../ClientLink.ts"
 import * as ControlSocket from "../ControlSocket.ts"
+import * as LostLine from "../LostLine.ts"
 import * as Common from "./Common.ts"
 import { denied, failed, notFound, unreachable } from "./Failure.ts"
 
@@ -20,31 +22,48 @@ export type Control = RpcClient.FromGroup<typeof ControlRpc, RpcClientError>
 export const isServerHome = (home: string): boolean => existsSync(HomePaths.server(home).serverPublicKey)
 export const isLlmHome = (home: string): boolean => existsSync(HomePaths.llm(home).staticKey)
 
-const socketOf = (home: string): string | undefined =>
-  [HomePaths.server(home).control, HomePaths.llm(home).control].find((path) => existsSync(path))
+/** Milliseconds that a tier on this host may take to answer. */
+const LOCAL_MS = 5000
 
-/** The tier running on this home, by its control socket; `undefined` when none runs. */
+/** The tier behind a control socket; `undefined` when none runs: a socket that a crash left behind refuses. */
+const behind = (path: string) =>
+  Effect.gen(function* () {
+    if (!existsSync(path)) return undefined
+    // In the scope of whoever asks: the client reaches for its socket with every call.
+    const socket = yield* Layer.build(ControlSocketNode.layerClient(path))
+    const opened = yield* Effect.provideContext(ControlSocket.client, socket)
+    yield* opened["Control.Echo"]({ data: "" })
+    return opened
+  }).pipe(
+    Effect.timeout(LOCAL_MS),
+    Effect.orElseSucceed(() => undefined)
+  )
+
+/** The server that runs on this home. */
+export const localServer = (home: string) => behind(HomePaths.server(resolve(home)).control)
+
+/** The tier that runs on this home: the server, else the llm tier. */
 export const local = Effect.fnUntraced(function* (home: string) {
-  const path = socketOf(resolve(home))
-  if (path === undefined) return undefined
-  // A socket that a crash left behind refuses: then nothing runs.
-  const opened = yield* Effect.option(Effect.provide(ControlSocket.client, ControlSocketNode.layerClient(path)))
-  if (opened._tag === "None") return undefined
-  const alive = yield* Effect.option(opened.value["Control.Echo"]({ data: "" }))
-  return alive._tag === "None" ? undefined : opened.value
+  return (yield* localServer(home)) ?? (yield* behind(HomePaths.llm(resolve(home)).control))
+})
+
+/** Who the client of this home is. A home that is not paired is refused, and nothing is made there. */
+export const identity = Effect.fnUntraced(function* (values: Values) {
+  const paths = HomePaths.client(values.home)
+  const isPaired = yield* Effect.mapError(ClientIdentity.isPaired(paths), ({ message }) => failed(message))
+  if (!isPaired) return yield* denied(ClientLink.UNPAIRED)
+  return yield* Effect.mapError(ClientIdentity.make(paths), ({ message }) => failed(message))
 })
 
 /** One connection to the server of a client's home. */
 export const remote = Effect.fnUntraced(function* (values: Values, timeoutMs: number) {
-  const identity = yield* Effect.mapError(ClientIdentity.make(HomePaths.client(values.home)), ({ message }) =>
-    failed(message)
-  )
+  const known = yield* identity(values)
   return yield* Effect.mapError(
     ClientLink.connect({
-      identity,
+      identity: known,
       pairing: undefined,
       deviceName: Common.deviceName(values),
-      patience: ClientLink.PATIENCE,
+      patience: ClientLink.patience(values.networking),
       timeoutMs
     }),
     Common.connectFailure
@@ -63,9 +82,15 @@ export const control = Effect.fnUntraced(function* (values: Values, timeoutMs: n
   return procedures
 })
 
+/** A call that brought no answer, as an exit code. */
+export const lost = (error: RpcClientError) => {
+  const sentence = LostLine.sentence(error)
+  return sentence === LostLine.NOT_UNDERSTOOD ? failed(sentence) : unreachable(LostLine.LOST)
+}
+
 /** A control procedure's failure as an exit code. */
 export const controlFailure = (error: ControlError | RpcClientError) => {
-  if (error._tag !== "ControlError") return unreachable(`The connection was lost: ${error.message}`)
+  if (error._tag !== "ControlError") return lost(error)
   switch (error.reason) {
     case "Denied":
       return denied(error.message)

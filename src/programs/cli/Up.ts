@@ -15,7 +15,7 @@ import * as ClientIdentity from "../ClientIdentity.ts"
 import * as CredentialFiles from "../CredentialFiles.ts"
 import * as Chat from "./Chat.ts"
 import * as Common from "./Common.ts"
-import { failed } from "./Failure.ts"
+import { ExitCode, Failure, failed } from "./Failure.ts"
 import * as Layers from "./Layers.ts"
 import * as Sec from "./Sec.ts"
 import * as Tier from "./Tier.ts"
@@ -38,6 +38,10 @@ const freePort = Effect.fnUntraced(function* (wanted: number) {
 })
 
 const BOOTSTRAP_KEY = "CLAWCHAT_BOOTSTRAP_KEY"
+
+/** A tier that would not start has said why, and its exit code of which kind that is. */
+const tierFailure = ({ code, message }: TierProcess.TierProcessError): Failure =>
+  new Failure({ code: Object.values(ExitCode).find((known) => known === code) || ExitCode.Failed, message })
 
 /** Both tiers, until the scope closes; answers when they have found each other. */
 const startTiers = Effect.fnUntraced(function* (values: Values, input: Input) {
@@ -66,9 +70,10 @@ const startTiers = Effect.fnUntraced(function* (values: Values, input: Input) {
     Effect.timeoutOrElse({
       duration: START_MS,
       orElse: () => failed("The tiers did not find each other in time: see the logs below the home")
-    })
+    }),
+    Effect.catchTag("TierProcessError", (error) => Effect.fail(tierFailure(error)))
   )
-  return { ended: Effect.raceFirst(llm.ended, server.ended) }
+  return { ended: Effect.mapError(Effect.raceFirst(llm.ended, server.ended), tierFailure) }
 })
 
 const addressOf = (text: string): Address | undefined => {
@@ -85,9 +90,9 @@ export const run = Effect.fnUntraced(
     })
     mkdirSync(values.home, { recursive: true, mode: 0o700 })
     chmodSync(values.home, 0o700)
-    const running = yield* Tier.local(values.home)
+    const running = yield* Tier.localServer(values.home)
     const tiers = running === undefined ? yield* startTiers(values, input) : { ended: Effect.never }
-    const control = running ?? (yield* Tier.local(values.home))
+    const control = running ?? (yield* Tier.localServer(values.home))
     if (control === undefined)
       return yield* failed(`The server of ${values.home} does not answer on its control socket`)
     const status = yield* Effect.mapError(control["Control.Status"](undefined), Tier.controlFailure)
@@ -110,14 +115,11 @@ export const run = Effect.fnUntraced(
       identity,
       pairing,
       conversation: input.conversation,
-      name: "this machine",
+
       timeoutMs: START_MS,
       home: clientHome
     })
-    return yield* Effect.raceFirst(
-      chat,
-      Effect.mapError(tiers.ended, ({ message }) => failed(message))
-    )
+    return yield* Effect.raceFirst(chat, tiers.ended)
   },
   Effect.scoped,
   Effect.provide(Layers.network)
