@@ -1,7 +1,11 @@
 /** The documents against the code: whoever changes one learns which page has to follow. */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
+import * as Console from "effect/Console"
+import * as Command from "effect/cli/Command"
+import * as Effect from "effect/Effect"
 import { ChatRpc } from "../src/domain/ChatRpc.ts"
 import * as ContextPrompt from "../src/domain/ContextPrompt.ts"
 import { ControlRpc } from "../src/domain/ControlRpc.ts"
@@ -11,6 +15,7 @@ import { CloseCode } from "../src/domain/protocol/CloseCode.ts"
 import * as Constants from "../src/domain/protocol/Constants.ts"
 import { Writer } from "../src/domain/protocol/Cursor.ts"
 import * as Frame from "../src/domain/protocol/Frame.ts"
+import * as Settings from "../src/domain/Settings.ts"
 import * as StreamHeader from "../src/domain/StreamHeader.ts"
 import { command } from "../src/programs/cli/Catalog.ts"
 import { ExitCode } from "../src/programs/cli/Failure.ts"
@@ -153,6 +158,35 @@ describe("README.md", () => {
   it("lists every exit code", () => {
     const listed = rows(section(readme, "### Exit codes")).map(([code]) => Number(code))
     assert.deepStrictEqual(listed.filter(Number.isInteger), Object.values(ExitCode))
+  })
+})
+
+describe("flags", () => {
+  const all = async (args: ReadonlyArray<string>): Promise<string> => {
+    const lines: Array<string> = []
+    const printed = Effect.provideService(Console.Console, {
+      ...globalThis.console,
+      log: (line: unknown) => lines.push(String(line))
+    })
+    await Effect.runPromise(
+      Command.runWith(command, { version: "" })([...args, "--help"]).pipe(printed, Effect.provide(NodeServices.layer))
+    )
+    return lines.join("\n")
+  }
+
+  it("that the shipped files name are flags of a command", async () => {
+    const verbs = {
+      server: `${await all(["server"])}${await all(["llm"])}`,
+      client: `${await all(["chat"])}${await all(["pair"])}${await all(["client"])}`
+    }
+    for (const [role, help] of Object.entries(verbs)) {
+      const flags = [...read(`config/${role}.yaml`).matchAll(/--([a-z][a-z-]*)/g)].map(([, name]) => name)
+      assert.isAbove(flags.length, 1)
+      for (const name of flags) assert.match(help, new RegExp(`--${name}\\b`), role)
+    }
+    for (const { flag, key } of Settings.entries) {
+      if (flag !== undefined) assert.match(verbs.server, new RegExp(`--${flag}\\b`), key)
+    }
   })
 })
 

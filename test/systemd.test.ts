@@ -3,6 +3,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { afterAll, assert, describe, it } from "@effect/vitest"
+import * as HomePaths from "../src/domain/HomePaths.ts"
 import * as Settings from "../src/domain/Settings.ts"
 
 const folder = Path.resolve(import.meta.dirname, "../systemd")
@@ -12,6 +13,7 @@ const textOf = (name: string) => Fs.readFileSync(Path.join(folder, name), "utf8"
 const isThere = (tool: string) => ChildProcess.spawnSync(tool, ["--version"]).status === 0
 const hasAnalyze = isThere("systemd-analyze")
 const hasSysusers = isThere("systemd-sysusers")
+const hasTmpfiles = isThere("systemd-tmpfiles")
 const without = (tool: string, has: boolean) => (has ? "" : ` (skipped: ${tool} is not here)`)
 
 describe(`systemd units${without("systemd-analyze", hasAnalyze)}`, () => {
@@ -87,25 +89,77 @@ describe("what the units promise", () => {
     }
   })
 
-  it.skipIf(!hasSysusers)(`users and groups can be made${without("systemd-sysusers", hasSysusers)}`, () => {
-    const root = Fs.mkdtempSync(Path.join(Os.tmpdir(), "clawchat-users-"))
-    const file = Path.join(folder, "clawchat.sysusers.conf")
-    const { status, stderr, stdout } = ChildProcess.spawnSync(
-      "systemd-sysusers",
-      [`--root=${root}`, "--dry-run", file],
+  it("the server writes to folders of its own, and the home is root's", () => {
+    const unit = "clawchat-server.service"
+    const folders = valuesOf(unit, "StateDirectory").flatMap((value) => value.split(" "))
+    const { config, identity, logs, run, security } = HomePaths.server("clawchat")
+    assert.deepStrictEqual(folders, [config, identity, logs, run, security])
+    assert.deepStrictEqual(valuesOf(unit, "StateDirectoryMode"), ["0700"])
+    assert.deepStrictEqual(valuesOf(unit, "ReadWritePaths"), ["/var/lib/clawchat/data"])
+  })
+})
+
+const isRoot = process.platform === "linux" && process.geteuid?.() === 0
+const canMakeRoot = isRoot && hasSysusers && hasTmpfiles
+const why = " (skipped: needs root, systemd-sysusers and systemd-tmpfiles)"
+
+describe(`users and folders${canMakeRoot ? "" : why}`, () => {
+  it.skipIf(!canMakeRoot)("are made without a word, twice", () => {
+    const root = Fs.mkdtempSync(Path.join(Os.tmpdir(), "clawchat-root-"))
+    Fs.chmodSync(root, 0o755)
+    for (const name of ["etc", "home"]) Fs.mkdirSync(Path.join(root, name))
+    const make = (tool: string, ...parameters: ReadonlyArray<string>) =>
+      ChildProcess.spawnSync(tool, [`--root=${root}`, ...parameters], { encoding: "utf8" })
+    for (const _ of [1, 2]) {
+      const users = make("systemd-sysusers", Path.join(folder, "clawchat.sysusers.conf"))
+      assert.strictEqual(users.status, 0, users.stderr)
+      const folders = make("systemd-tmpfiles", "--create", Path.join(folder, "clawchat.tmpfiles.conf"))
+      assert.deepInclude(folders, { status: 0, stdout: "", stderr: "" })
+    }
+
+    const ids = (file: string) =>
+      new Map(
+        Fs.readFileSync(Path.join(root, "etc", file), "utf8")
+          .trim()
+          .split("\n")
+          .map((line) => line.split(":"))
+          .map(([name = "", , id]) => [Number(id), name] as const)
+      )
+    const users = ids("passwd").set(0, "root")
+    const groups = ids("group").set(0, "root")
+    const described = (name: string) => {
+      const { gid, mode, uid } = Fs.statSync(Path.join(root, name))
+      return `${(mode & 0o7777).toString(8)} ${users.get(uid)} ${groups.get(gid)}`
+    }
+    const home = "var/lib/clawchat"
+    assert.deepStrictEqual(
+      Object.fromEntries(
+        ["", "/config", "/identity", "/llm", "/llm/link", "/data"].map((name) => [name, described(home + name)])
+      ),
       {
-        encoding: "utf8"
+        "": "755 root root",
+        "/config": "700 openclaw openclaw",
+        "/identity": "700 openclaw openclaw",
+        "/llm": "700 openclaw-llm openclaw-llm",
+        "/llm/link": "700 openclaw-llm openclaw-llm",
+        "/data": "2770 openclaw clawchat"
       }
     )
+    assert.strictEqual(Fs.readlinkSync(Path.join(root, home, "config/server.yaml")), "/etc/clawchat/server.yaml")
+    assert.strictEqual(Fs.readlinkSync(Path.join(root, "home/openclaw/clawchat")), "/var/lib/clawchat")
+
+    // Shared whatever the umask of whoever makes something there.
+    const shared = Path.join(root, home, "data")
+    const made = ChildProcess.spawnSync("sh", ["-c", "umask 077; mkdir below; : > below/file"], { cwd: shared })
+    assert.strictEqual(made.status, 0)
+    assert.strictEqual(described(`${home}/data/below`), "2770 root clawchat")
+    assert.strictEqual(described(`${home}/data/below/file`), "660 root clawchat")
     Fs.rmSync(root, { recursive: true })
-    assert.strictEqual(status, 0, stderr)
-    assert.include(stdout + stderr, "openclaw-llm")
   })
 })
 
 const canSwitchUsers =
-  process.platform === "linux" &&
-  process.geteuid?.() === 0 &&
+  isRoot &&
   isThere("setpriv") &&
   ChildProcess.spawnSync("setpriv", ["--reuid=65534", "--regid=65534", "--clear-groups", "true"]).status === 0
 

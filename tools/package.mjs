@@ -9,7 +9,18 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 
-const ASSETS = ["README.md", "LICENSE", ".env.example", "bin", "config", "context", "systemd", "web"]
+const ASSETS = [
+  "README.md",
+  "AGENTS.md",
+  "LICENSE",
+  ".env.example",
+  "bin",
+  "config",
+  "context",
+  "docs",
+  "systemd",
+  "web"
+]
 /** What a developer's run may have left beside the assets: secrets never go into a package. */
 const PRIVATE = /\.(key|sec|link|db|log|pem)$|(^|\/)\.env$/
 

@@ -28,9 +28,6 @@ export type FlagName =
   | "base-url"
   | "context-dir"
   | "base-path"
-  | "read-only"
-  | "gui"
-  | "log-level"
   | "log-file"
 export type Flags = { readonly [Name in FlagName]?: string | number | boolean | undefined }
 
@@ -76,14 +73,14 @@ const table = (read: Read, role: Role) => ({
       env: "CLAWCHAT_SERVER_NAME",
       flag: "name"
     }),
-    /** Public address announced in the `.sec`; found by STUN and from interfaces when unset. */
+    /** Public address announced in the `.sec`; the host's first IPv4 address that is not loopback when unset. */
     ip: read("server.ip", Kinds.autoOr(Kinds.ip), {
       in: "server",
       default: "auto",
       env: "CLAWCHAT_SERVER_IP",
       flag: "ip"
     }),
-    /** UDP port of the socket; a random one of 49152-65535, rotated hourly, when unset. */
+    /** UDP port of the socket; when unset that of the last run, and at the first start a random one of 49152-65535. */
     port: read("server.port", Kinds.autoOr(Kinds.port), {
       in: "server",
       default: "auto",
@@ -127,7 +124,7 @@ const table = (read: Read, role: Role) => ({
     /** Derivation of a `.sec` file's key from the bootstrap key. */
     kdf: read("security.kdf", Kinds.oneOf("pbkdf2", "argon2id"), { in: "server", default: "pbkdf2" }),
     /** Keep expired credential files in `archive/`, sealed as they are. */
-    archive: read("security.archive", Kinds.flag, { in: "server", default: "false" }),
+    archive: read("security.archive", Kinds.flag, { in: "server", default: "false", later: true }),
     /** Folder that gets a copy of each credential file, sealed as it is. */
     backupDirectory: read(
       "security.backup_directory",
@@ -159,9 +156,9 @@ const table = (read: Read, role: Role) => ({
       default: "60 seconds",
       later: true
     }),
-    /** Wait between attempts to reach the peer again. */
+    /** Longest wait of a client between two attempts to reach the server again. */
     retryIntervalMs: read("networking.retry_interval", Kinds.duration(SECOND, HOUR), {
-      in: "both",
+      in: "client",
       default: "5 seconds"
     }),
     /** Silence after which a PING keeps the NAT's mapping. */
@@ -188,29 +185,28 @@ const table = (read: Read, role: Role) => ({
       in: "client",
       default: "false",
       env: "CLAWCHAT_USE_GUI",
-      flag: "gui",
       later: true
     })
   },
   logging: {
+    /** The command line's own `--log-level` is stronger, unless it says info. */
     level: read("logging.level", Kinds.oneOf("trace", "debug", "info", "warning", "error"), {
-      in: "both",
+      in: "server",
       default: "info",
-      env: "CLAWCHAT_LOG_LEVEL",
-      flag: "log-level"
+      env: "CLAWCHAT_LOG_LEVEL"
     }),
     /** Absolute path; undefined for no file. */
     file: read(
       "logging.file",
       Kinds.pathOrNone((home) => (role === "llm" ? HomePaths.llm(home).log : HomePaths.server(home).log)),
-      { in: "both", default: "auto", env: "CLAWCHAT_LOG_FILE", flag: "log-file" }
+      { in: "server", default: "auto", env: "CLAWCHAT_LOG_FILE", flag: "log-file" }
     ),
-    maxSizeBytes: read("logging.max_size", Kinds.size(4096, 1024 ** 4), { in: "both", default: "10 MiB" }),
+    maxSizeBytes: read("logging.max_size", Kinds.size(4096, 1024 ** 4), { in: "server", default: "10 MiB" }),
     /** Full log files that are kept. */
-    backupCount: read("logging.backup_count", Kinds.integer(0, 100), { in: "both", default: "5" })
+    backupCount: read("logging.backup_count", Kinds.integer(0, 100), { in: "server", default: "5" })
   },
   llm: {
-    /** Unset: chosen by the first key that is there, else offline. */
+    /** Unset: openai-compatible with a base URL, else the first of anthropic, openai, deepseek with a key, else offline. */
     provider: read("llm.provider", Kinds.autoOr(Kinds.oneOf(...Provider.literals)), {
       in: "server",
       default: "auto",
@@ -262,7 +258,7 @@ const table = (read: Read, role: Role) => ({
       Kinds.path((home) => HomePaths.server(home).data),
       { in: "server", default: "auto", env: "CLAWCHAT_BASE_PATH", flag: "base-path" }
     ),
-    readOnly: read("files.read_only", Kinds.flag, { in: "server", default: "false", flag: "read-only" })
+    readOnly: read("files.read_only", Kinds.flag, { in: "server", default: "false", later: true })
   },
   limits: {
     maxSessions: read("limits.max_sessions", Kinds.integer(1, 10_000), { in: "server", default: "100" })

@@ -64,7 +64,7 @@ const migrations = Migrator.fromRecord({
 const io = (error: { readonly message: string }) =>
   new ConversationsError({
     reason: "Io",
-    message: `the transcript's database failed: ${error.message.split("\n", 1)[0]}; see \`clawchat doctor\``,
+    message: `the transcript's database failed: ${error.message.split("\n", 1)[0]}: check the disk and the file's owner, or restore it from a backup`,
     cause: error
   })
 

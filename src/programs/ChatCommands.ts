@@ -8,6 +8,7 @@ import type { Usage } from "../domain/Llm.ts"
 import * as Printable from "../domain/Printable.ts"
 import * as Address from "../domain/protocol/Address.ts"
 import type { ChatClient, Link, Session } from "./ClientLink.ts"
+import * as LostLine from "./LostLine.ts"
 
 /** Messages that `/history` shows when no number is given. */
 const HISTORY = 20
@@ -79,8 +80,13 @@ const settle = <A, E>(effect: Effect.Effect<A, E>, context: Context, who: string
   effect.pipe(
     Effect.catchCause((cause) => {
       const error = Cause.squash(cause)
+      if (error instanceof CommandError) return Effect.fail(error)
+      const sentence = LostLine.sentence(error)
       return Effect.fail(
-        error instanceof CommandError ? error : new CommandError({ reason: "Failed", message: messageOf(error) })
+        new CommandError({
+          reason: sentence === LostLine.LOST ? "Unreachable" : "Failed",
+          message: sentence ?? messageOf(error)
+        })
       )
     }),
     Effect.timeoutOrElse({

@@ -227,6 +227,19 @@ const isGood = (pending: PendingRecord, now: number): boolean =>
 const sameCredential = (a: { readonly credentialId: Uint8Array }, b: { readonly credentialId: Uint8Array }): boolean =>
   hex(a.credentialId) === hex(b.credentialId)
 
+/** A file of zeros is one whose removal was cut short: removal overwrites before it unlinks. */
+const isThere = (bytes: Option.Option<Uint8Array>): bytes is Option.Some<Uint8Array> =>
+  Option.isSome(bytes) && bytes.value.some((byte) => byte !== 0)
+
+/** Whether a client's home knows a server, or is about to. Makes nothing, and does not look into the files. */
+export const isPaired = Effect.fn("ClientIdentity.isPaired")(function* (paths: HomePaths.ClientPaths) {
+  const store = yield* SecureFileStore
+  const files = yield* Effect.forEach([paths.pending, paths.server], (path) =>
+    store.read(path, { maxBytes: MAX_LENGTH })
+  )
+  return files.some(isThere)
+})
+
 /** The identity of a client's home; makes the static key when there is none, and finishes what a crash cut short. */
 export const make = Effect.fn("ClientIdentity.make")(function* (paths: HomePaths.ClientPaths) {
   const store = yield* SecureFileStore
@@ -236,8 +249,7 @@ export const make = Effect.fn("ClientIdentity.make")(function* (paths: HomePaths
 
   const read = Effect.fnUntraced(function* <A>(path: string, decode: (content: unknown) => Option.Option<A>) {
     const bytes = yield* store.read(path, { maxBytes: MAX_LENGTH })
-    // Removal overwrites before it unlinks: a file of zeros is one whose removal was cut short.
-    if (Option.isNone(bytes) || bytes.value.every((byte) => byte === 0)) return Option.none<A>()
+    if (!isThere(bytes)) return Option.none<A>()
     const record = decode(text(bytes.value))
     if (Option.isSome(record)) return record
     return yield* new ClientIdentityError({

@@ -16,6 +16,7 @@ import { ControlRpc } from "../domain/ControlRpc.ts"
 import { FilesRpc } from "../domain/FilesRpc.ts"
 import { fromHex } from "../domain/protocol/Cursor.ts"
 import { Priority } from "../domain/protocol/Streams.ts"
+import type { Values } from "../domain/Settings.ts"
 import * as StreamHeader from "../domain/StreamHeader.ts"
 import { type Connection, type Patience, Transport, TransportError } from "../services/Transport.ts"
 import * as ClientIdentity from "./ClientIdentity.ts"
@@ -23,8 +24,20 @@ import * as RpcStream from "./RpcStream.ts"
 
 /** Milliseconds. Keep-alives stay below the 30 s after which common NATs forget a UDP mapping. */
 export const PATIENCE: Patience = { keepAliveMs: 15_000, deadAfterMs: 15_000, idleTimeoutMs: 60_000 }
-/** Milliseconds between two attempts to come back, before jitter. */
+/** Milliseconds between the first two attempts to come back; doubled for each further one, up to `pauseMs`. */
 const PAUSE_MS = 500
+/** What a home says that knows no server. */
+export const UNPAIRED = "This home is not paired with a server: run clawchat pair FILE with a fresh .sec file"
+
+/** How a client keeps its line, and when it gives it up, as its settings have it. */
+export const patience = ({
+  idleTimeoutMs,
+  keepaliveIntervalMs
+}: Pick<Values["networking"], "idleTimeoutMs" | "keepaliveIntervalMs">): Patience => ({
+  ...PATIENCE,
+  keepAliveMs: keepaliveIntervalMs,
+  idleTimeoutMs
+})
 
 const serverGroup = ControlRpc.merge(FilesRpc)
 
@@ -38,6 +51,8 @@ export interface Options {
   readonly deviceName: string
   readonly patience: Patience
   readonly timeoutMs: number
+  /** Longest wait of `make` between two attempts to come back, ms; half a second if not given. */
+  readonly pauseMs?: number
 }
 
 /** - `Unpaired`: this home knows no server and no file was given. */
@@ -65,9 +80,7 @@ export const connect = Effect.fn("ClientLink.connect")(function* (options: Optio
   const fromFile = pairing === undefined ? [] : [ClientIdentity.invitationOf(pairing)]
   const invitations = [...fromFile, ...known.filter(({ key }) => fromFile.every((file) => file.key !== key))]
   if (!Arr.isReadonlyArrayNonEmpty(invitations)) {
-    return yield* new UnpairedError({
-      message: "This home is not paired with a server: run clawchat pair FILE with a fresh .sec file"
-    })
+    return yield* new UnpairedError({ message: UNPAIRED })
   }
   const last = yield* identity.last
   const keysOf = invitations.map(({ key }) => key)
@@ -152,6 +165,8 @@ export const make = Effect.fn("ClientLink.make")(function* (options: Options) {
   const parent = yield* Effect.scope
   let waiting = yield* Deferred.make<Session>()
   let attempt = 0
+  const pause = (failures: number): number =>
+    Math.max(PAUSE_MS, Math.min(options.pauseMs ?? PAUSE_MS, PAUSE_MS * 2 ** (failures - 1)))
   // A file is good for the first connection; after that the device has its own credential.
   let pairing = options.pairing
 
@@ -201,7 +216,7 @@ export const make = Effect.fn("ClientLink.make")(function* (options: Options) {
     Effect.flatMap(live),
     Effect.catch((error) => Effect.succeed(error)),
     Effect.flatMap((reason) => SubscriptionRef.set(state, { _tag: "Connecting", attempt: ++attempt, reason })),
-    Effect.andThen(Effect.sleep(PAUSE_MS)),
+    Effect.andThen(Effect.suspend(() => Effect.sleep(pause(attempt)))),
     Effect.forever,
     Effect.forkScoped
   )

@@ -110,6 +110,13 @@ export const loadOrCreateLink = Effect.fn("Identity.loadOrCreateLink")(function*
   return { id, psk } satisfies Link
 })
 
+/** The link that stands at `path` now; none where there is none that can be read. */
+export const readLink = Effect.fn("Identity.readLink")(function* (path: string) {
+  const store = yield* SecureFileStore
+  const bytes = yield* Effect.orElseSucceed(store.read(path, { maxBytes: MAX_LENGTH }), () => Option.none<Uint8Array>())
+  return Option.flatMap(bytes, (content) => decodeLink(text(content))) satisfies Option.Option<Link>
+})
+
 /** Writes a static public key for the other tier, 64 hexadecimal digits; not at all when it stands there already. */
 export const publishKey = Effect.fn("Identity.publishKey")(function* (path: string, publicKey: Uint8Array) {
   const store = yield* SecureFileStore

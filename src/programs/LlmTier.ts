@@ -24,6 +24,7 @@ import {
   type TransportError,
   type TransportStream
 } from "../services/Transport.ts"
+import * as Alarms from "./Alarms.ts"
 import type { Assistant } from "./Assistant.ts"
 import * as Chat from "./Chat.ts"
 import * as Identity from "./Identity.ts"
@@ -55,25 +56,39 @@ export const make = Effect.fn("LlmTier.make")(function* (options: Options) {
   const store = yield* SecureFileStore
   const startedAt = yield* Clock.currentTimeMillis
   const identity = yield* Identity.loadOrCreateStatic(paths.staticKey)
-  const link = yield* Identity.loadOrCreateLink(paths.llmLink)
+  const alarms = yield* Alarms.make()
+  let link = yield* Identity.loadOrCreateLink(paths.llmLink)
   const nonces = yield* NonceLog.open(paths.nonces)
   const sessions = yield* SubscriptionRef.make(0)
 
-  // The server's key appears when it first starts; until then nobody is expected.
-  const admissions = store.watch(paths.serverPublicKey).pipe(
-    Stream.mapEffect(() => Effect.option(Identity.readKey(paths.serverPublicKey))),
-    Stream.map((key): ReadonlyArray<Admission> => {
-      const staticKey = Option.getOrUndefined(Option.flatten(key))
-      if (staticKey === undefined) return []
-      return [{ id: link.id, psk: link.psk, slot: undefined, staticKey, validUntil: Number.POSITIVE_INFINITY }]
-    }),
+  // The server's key appears when it first starts; until then nobody is expected. Where each tier is a user of its own
+  // both make a link at their first start, and the server's takes the place of this one.
+  const admission = Effect.gen(function* () {
+    link = Option.getOrElse(yield* Identity.readLink(paths.llmLink), () => link)
+    const key = Option.flatten(yield* Effect.option(Identity.readKey(paths.serverPublicKey)))
+    return Option.toArray(key).map(
+      (staticKey): Admission => ({
+        id: link.id,
+        psk: link.psk,
+        slot: undefined,
+        staticKey,
+        validUntil: Number.POSITIVE_INFINITY
+      })
+    )
+  })
+  const admissions = Stream.merge(store.watch(paths.serverPublicKey), store.watch(paths.llmLink)).pipe(
+    Stream.mapEffect(() => admission),
     Stream.provideService(SecureFileStore, store)
   )
   const notice = (event: Notice): Effect.Effect<void> =>
     event.type === "Opened"
       ? Effect.logInfo("The server is connected")
       : event.type === "Stranger"
-        ? Effect.logWarning("ALARM: the link's secret was used by something that is not the server")
+        ? alarms.say(
+            "stranger",
+            Effect.logWarning,
+            "ALARM: the link's secret was used by something that is not the server"
+          )
         : Effect.void
 
   const listener = yield* transport.listen({

@@ -37,6 +37,7 @@ import {
   type TransportError,
   type TransportStream
 } from "../services/Transport.ts"
+import * as Alarms from "./Alarms.ts"
 import type { BootstrapKey } from "./BootstrapKey.ts"
 import * as Control from "./Control.ts"
 import * as CredentialWriter from "./CredentialWriter.ts"
@@ -140,6 +141,7 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
   const present = new Map<string, number>()
   const spliced = new Map<string, number>()
   const bound = yield* Deferred.make<Address>()
+  const alarms = yield* Alarms.make()
 
   const writer = yield* CredentialWriter.make({
     folder: options.credentialFolder,
@@ -187,9 +189,10 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
     )
     if (enrolled._tag === "Failure") {
       const { message, reason } = enrolled.failure
+      const id = hex(admission.id)
       yield* reason === "Burnt" || reason === "Revoked"
-        ? Effect.logWarning(`ALARM: ${message}; tried from ${format(bearer.remote)}`)
-        : Effect.logError(message)
+        ? alarms.say(`used ${id}`, Effect.logWarning, `ALARM: ${message}; tried from ${format(bearer.remote)}`)
+        : alarms.say(`not enrolled ${id}`, Effect.logError, message)
       return false
     }
     const device = enrolled.success
@@ -204,21 +207,31 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
   const notice = (event: Notice): Effect.Effect<void> => {
     switch (event.type) {
       case "Stranger":
-        return Effect.logWarning(
+        return alarms.say(
+          `stranger ${hex(event.admission.id)}`,
+          Effect.logWarning,
           event.admission.slot === undefined
             ? `ALARM: the secret of device ${hex(event.admission.id).slice(0, 8)} was used with another key, from ${format(event.remote)}: revoke it`
             : `ALARM: a used credential file was used again by another device, from ${format(event.remote)}`
         )
       case "Full":
-        return Effect.logWarning(
+        return alarms.say(
+          "full",
+          Effect.logWarning,
           `A device was turned away, for too many sessions are open; from ${format(event.remote)}`
         )
       case "Opened":
-        return Effect.logInfo(
+        return alarms.say(
+          `opened ${hex(event.caller.admission.id)}`,
+          Effect.logInfo,
           `Session of ${hex(event.caller.admission.id).slice(0, 8)} from ${format(event.caller.remote)}`
         )
       case "Refused":
-        return Effect.logInfo(`A session was refused; from ${format(event.caller.remote)}`)
+        return alarms.say(
+          `refused ${hex(event.caller.admission.id)}`,
+          Effect.logInfo,
+          `A session was refused; from ${format(event.caller.remote)}`
+        )
     }
   }
 

@@ -374,6 +374,27 @@ describe("ChatSession, one question", () => {
     })
   )
 
+  it.effect("says that it waits after a second, not before", () =>
+    Effect.gen(function* () {
+      const quick = yield* once(() => World.says("ok"), { text: "hello" }, { listening: false })
+      yield* TestClock.adjust("450 millis")
+      yield* quick.world.listen(true)
+      yield* TestClock.adjust("100 millis")
+      yield* Fiber.join(quick.fiber)
+      assert.deepStrictEqual([quick.user.stdout(), quick.user.notes()], ["ok\n", []])
+
+      const slow = yield* once(() => World.says("ok"), { text: "hello" }, { listening: false })
+      yield* TestClock.adjust("999 millis")
+      assert.deepStrictEqual(slow.user.notes(), [])
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(slow.user.notes(), ["waiting for a connection to the server"])
+      yield* slow.world.listen(true)
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(slow.fiber)
+      assert.strictEqual(slow.user.stdout(), "ok\n")
+    })
+  )
+
   it.effect("fails with a reason", () =>
     Effect.gen(function* () {
       const failed = yield* once(() => Stream.fail(refusal), { text: "hello" })

@@ -37,6 +37,23 @@ const keysOf = (invitations: ReadonlyArray<ClientIdentity.ClientInvitation>) =>
   invitations.map(({ key }) => key.slice(key.indexOf("/") + 1))
 
 describe("ClientIdentity", () => {
+  it.effect("tells whether a home is paired without making anything there", () => {
+    const disk = new Support.Disk()
+    return Effect.gen(function* () {
+      const file = yield* newFile
+      assert.isFalse(yield* ClientIdentity.isPaired(paths))
+      assert.strictEqual(disk.files.size, 0)
+      const identity = yield* ClientIdentity.make(paths)
+      assert.isFalse(yield* ClientIdentity.isPaired(paths))
+      yield* identity.persist(ClientIdentity.pairingOf(file), { portSeed: seed, llmKey })
+      assert.isTrue(yield* ClientIdentity.isPaired(paths))
+      yield* identity.confirm(fromHex(file.connection_id) ?? new Uint8Array(0))
+      assert.isTrue(yield* ClientIdentity.isPaired(paths))
+      yield* identity.forget()
+      assert.isFalse(yield* ClientIdentity.isPaired(paths))
+    }).pipe(Effect.provide(world(disk)))
+  })
+
   it.effect("goes from a file to a device whose secret the server computes too", () => {
     const disk = new Support.Disk()
     return Effect.gen(function* () {

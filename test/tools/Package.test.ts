@@ -21,6 +21,8 @@ beforeAll(() => {
   write("config/server.yaml", "server: {}\n")
   write("config/bootstrap.key", "secret\n")
   write(".env", "KEY=secret\n")
+  write("README.md", "See [installing](docs/INSTALL.md).\n")
+  write("docs/INSTALL.md", "# Installing\n")
   write("LICENSE", "MIT\n")
   write(
     "src/layers/Late.ts",
@@ -64,10 +66,12 @@ describe("the published package", () => {
   it("holds the bundle, the bin and the assets, and no secret, source or map", () => {
     assert.deepStrictEqual(packed, [
       "LICENSE",
+      "README.md",
       "THIRD_PARTY_LICENCES.txt",
       "bin/clawchat.mjs",
       "clawchat.mjs",
       "config/server.yaml",
+      "docs/INSTALL.md",
       "package.json"
     ])
   })

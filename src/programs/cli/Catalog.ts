@@ -23,6 +23,8 @@ const timeout = Flag.Finite("timeout").pipe(
   Flag.map((seconds) => Math.max(0.1, seconds) * 1000)
 )
 const keyFile = text("key-file", "FILE", "The server's bootstrap key (else CLAWCHAT_BOOTSTRAP_KEY)")
+const logFile = text("log-file", "FILE", "Where the log is kept, or none")
+const deviceName = text("name", "NAME", "What the server's owner sees this device as (else the host's name)")
 const basePath = text("base-path", "FOLDER", "The folder below which clients see files")
 const conversation = Flag.String("conversation").pipe(
   Flag.withAlias("c"),
@@ -64,7 +66,9 @@ const server = Command.make(
     ip: text("ip", "ADDRESS", "Public address that credential files announce"),
     publicPort: number("public-port", "PORT", "Public port, where a router forwards another one"),
     name: text("name", "NAME", "What people call this server"),
-    basePath
+    securityDir: text("security-dir", "FOLDER", "Where clawchat-current.sec is put"),
+    basePath,
+    logFile
   },
   verb(() => import("./Server.ts").then(({ run }) => run))
 ).pipe(Command.withDescription("The relay: dark to all but its devices"))
@@ -76,7 +80,8 @@ const llm = Command.make(
     model: text("model", "NAME", "The provider's model"),
     baseUrl: text("base-url", "URL", "Where an OpenAI-compatible endpoint stands"),
     contextDir: text("context-dir", "FOLDER", "Where SOUL.md and its kin stand"),
-    basePath
+    basePath,
+    logFile
   },
   verb(() => import("./Llm.ts").then(({ run }) => run))
 ).pipe(Command.withDescription("The assistant: answers only the server of the same home"))
@@ -85,6 +90,7 @@ const chatFlags = {
   conversation,
   sec: text("sec", "FILE", "Pair with this credential file first"),
   keyFile,
+  name: deviceName,
   timeout
 }
 
@@ -161,7 +167,7 @@ const sec = Command.make("sec").pipe(
 
 const pair = Command.make(
   "pair",
-  { file, keyFile, json, timeout },
+  { file, keyFile, name: deviceName, json, timeout },
   verb(() => import("./Pair.ts").then(({ run }) => run))
 ).pipe(Command.withDescription("Make this device one of the server's, with a credential file"))
 

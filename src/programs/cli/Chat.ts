@@ -5,12 +5,13 @@ import * as HomePaths from "../../domain/HomePaths.ts"
 import type { Values } from "../../domain/Settings.ts"
 import * as ScreenNode from "../../layers/ScreenNode.ts"
 import * as ChatSession from "../ChatSession.ts"
-import * as ClientIdentity from "../ClientIdentity.ts"
+import type * as ClientIdentity from "../ClientIdentity.ts"
 import * as ClientLink from "../ClientLink.ts"
 import * as Common from "./Common.ts"
-import { denied, ExitCode, Failure, failed } from "./Failure.ts"
+import { ExitCode, Failure } from "./Failure.ts"
 import * as Layers from "./Layers.ts"
 import * as Pair from "./Pair.ts"
+import * as Tier from "./Tier.ts"
 
 const CODE: Record<ChatSession.ChatFailure["reason"], ExitCode> = {
   Unpaired: ExitCode.Denied,
@@ -40,7 +41,8 @@ export const converse = Effect.fnUntraced(function* (options: Conversation) {
     identity,
     pairing,
     deviceName: Common.deviceName(values),
-    patience: ClientLink.PATIENCE,
+    patience: ClientLink.patience(values.networking),
+    pauseMs: values.networking.retryIntervalMs,
     timeoutMs
   })
   const talk =
@@ -56,25 +58,20 @@ export interface Input extends Common.Globals {
   readonly conversation: string
   readonly sec: Option.Option<string>
   readonly keyFile: Option.Option<string>
+  readonly name: Option.Option<string>
   readonly timeout: number
   readonly json: boolean
   readonly text: ReadonlyArray<string>
 }
 
 export const run = Effect.fnUntraced(
-  function* ({ conversation, json, keyFile, sec, text, timeout, ...globals }: Input) {
-    const values = yield* Common.settings("client", Common.globalFlags(globals))
-    const identity = yield* Effect.mapError(ClientIdentity.make(HomePaths.client(values.home)), ({ message }) =>
-      failed(message)
-    )
-    if (Option.isSome(sec)) {
-      const pairing = yield* Pair.open(values, sec.value, keyFile)
-      yield* Effect.scoped(Pair.enrol(values, identity, pairing, timeout))
-    }
-    const known = yield* Effect.mapError(identity.invitations, ({ message }) => failed(message))
-    if (known.length === 0) {
-      return yield* denied("This home is not paired with a server: run clawchat pair FILE with a fresh .sec file")
-    }
+  function* ({ conversation, json, keyFile, name, sec, text, timeout, ...globals }: Input) {
+    const flags = { ...Common.globalFlags(globals), name: Option.getOrUndefined(name) }
+    const values = yield* Common.settings("client", flags)
+    const identity = yield* Option.match(sec, {
+      onNone: () => Tier.identity(values),
+      onSome: (file) => Pair.paired(values, file, keyFile, timeout)
+    })
     const once = text.length === 0 ? {} : { once: { text: text.join(" "), json } }
     yield* converse({
       values,

@@ -4,7 +4,7 @@ import * as Option from "effect/Option"
 import type { RpcClientError } from "effect/rpc/RpcClientError"
 import type { Entry, FilesError } from "../../domain/RemoteFile.ts"
 import * as Common from "./Common.ts"
-import { denied, ExitCode, Failure, failed, notFound, unreachable } from "./Failure.ts"
+import { denied, ExitCode, Failure, failed, notFound } from "./Failure.ts"
 import * as Layers from "./Layers.ts"
 import * as Output from "./Output.ts"
 import * as Tier from "./Tier.ts"
@@ -16,7 +16,7 @@ export interface Input extends Common.Globals {
 }
 
 const failure = (error: FilesError | RpcClientError): Failure => {
-  if (error._tag !== "FilesError") return unreachable(`The connection was lost: ${error.message}`)
+  if (error._tag !== "FilesError") return Tier.lost(error)
   switch (error.reason) {
     case "NotFound":
       return notFound(error.message)

@@ -27,6 +27,7 @@ export interface Input extends Common.Globals {
   readonly baseUrl: Option.Option<string>
   readonly contextDir: Option.Option<string>
   readonly basePath: Option.Option<string>
+  readonly logFile: Option.Option<string>
 }
 
 export const run = Effect.fnUntraced(
@@ -37,7 +38,8 @@ export const run = Effect.fnUntraced(
       model: Option.getOrUndefined(input.model),
       "base-url": Option.getOrUndefined(input.baseUrl),
       "context-dir": Option.getOrUndefined(input.contextDir),
-      "base-path": Option.getOrUndefined(input.basePath)
+      "base-path": Option.getOrUndefined(input.basePath),
+      "log-file": Option.getOrUndefined(input.logFile)
     })
     const paths = HomePaths.llm(values.home)
     yield* Common.lock(paths.lock, "An llm tier")
@@ -73,11 +75,12 @@ export const run = Effect.fnUntraced(
         pid: process.pid,
         bind: { host: values.llm.host, port: values.llm.port }
       })
+      const socket = yield* Layer.build(ControlSocketNode.layerServer(paths.control))
+      const control = ControlSocket.serve(Control.layerLlm(tier.status))
+      yield* Effect.forkScoped(Effect.provideContext(control, socket))
       const { chosen, model, provider } = (yield* LlmProvider).info
       yield* Output.line(`Listening on UDP ${format(tier.address)}`)
       yield* Output.note(`Assistant: ${provider}, model ${model} (${chosen})`)
-      const control = ControlSocket.serve(Control.layerLlm(tier.status))
-      yield* Effect.forkScoped(Effect.provide(control, ControlSocketNode.layerServer(paths.control)))
       return yield* tier.run
     })
     return yield* serve.pipe(Effect.provide(services), Effect.provide(logging))
@@ -86,6 +89,7 @@ export const run = Effect.fnUntraced(
   Effect.catchTags({
     TransportError: (error) => Effect.fail(failed(error.message)),
     SecureFileError: (error) => Effect.fail(failed(error.message)),
+    SocketServerError: (error) => Effect.fail(failed(`The control socket could not be opened: ${error.message}`)),
     IdentityError: (error) => Effect.fail(failed(error.message)),
     LlmError: (error) => Effect.fail(usage(error.message)),
     ContextStoreError: (error) => Effect.fail(failed(error.message)),

@@ -1,7 +1,7 @@
 /** `clawchat pair FILE`: this device becomes one of the server's; the file is used up by it. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import * as HomePaths from "../../domain/HomePaths.ts"
 import { format } from "../../domain/protocol/Address.ts"
 import type { Values } from "../../domain/Settings.ts"
@@ -17,6 +17,7 @@ import * as Sec from "./Sec.ts"
 export interface Input extends Common.Globals {
   readonly file: string
   readonly keyFile: Option.Option<string>
+  readonly name: Option.Option<string>
   readonly json: boolean
   readonly timeout: number
 }
@@ -32,32 +33,60 @@ export const open = Effect.fnUntraced(function* (values: Values, file: string, k
   return ClientIdentity.pairingOf(content)
 })
 
-/** Comes in with a file, once, in the scope; when it returns the device is enrolled. */
-export const enrol = (
+/** Milliseconds of silence after which another attempt is worth more than waiting. */
+const SILENCE_MS = 4000
+
+/**
+ * Comes in with a file, in the scope; when it returns the device is enrolled. A server that answered and fell silent was
+ * started anew, or took another device on with this file: the next attempt tells.
+ */
+export const enrol = Effect.fnUntraced(function* (
   values: Values,
   identity: ClientIdentity.ClientIdentity,
   pairing: ClientIdentity.Pairing,
   timeoutMs: number
-) =>
-  Effect.mapError(
+) {
+  const start = yield* Clock.currentTimeMillis
+  const noAnswer = unreachable(
+    `${pairing.serverName} at ${pairing.endpoints.map(format).join(", ")} does not answer: it is down or out of reach, or this file was used or replaced already`
+  )
+  const attempt = Effect.flatMap(Clock.currentTimeMillis, (now) =>
     ClientLink.connect({
       identity,
       pairing,
       deviceName: Common.deviceName(values),
-      patience: ClientLink.PATIENCE,
-      timeoutMs
-    }),
-    (error) =>
-      error._tag === "TransportError" && error.reason === "NoAnswer"
-        ? unreachable(
-            `${pairing.serverName} at ${pairing.endpoints.map(format).join(", ")} does not answer: it is down or out of reach, or this file was used or replaced already`
-          )
-        : Common.connectFailure(error)
+      patience: { ...ClientLink.patience(values.networking), deadAfterMs: SILENCE_MS },
+      timeoutMs: Math.max(1, start + timeoutMs - now)
+    })
   )
+  return yield* attempt.pipe(
+    Effect.retry({ while: (error) => error._tag === "TransportError" && error.reason === "Refused" }),
+    Effect.mapError((error) =>
+      error._tag === "TransportError" && error.reason === "NoAnswer" ? noAnswer : Common.connectFailure(error)
+    ),
+    Effect.timeoutOrElse({ duration: timeoutMs + SILENCE_MS, orElse: () => noAnswer })
+  )
+})
+
+/** The identity of this client's home, once the file has been used for it. */
+export const paired = Effect.fnUntraced(function* (
+  values: Values,
+  file: string,
+  keyFile: Option.Option<string>,
+  timeoutMs: number
+) {
+  const pairing = yield* open(values, file, keyFile)
+  const identity = yield* Effect.mapError(ClientIdentity.make(HomePaths.client(values.home)), ({ message }) =>
+    failed(message)
+  )
+  yield* Effect.scoped(enrol(values, identity, pairing, timeoutMs))
+  return identity
+})
 
 export const run = Effect.fnUntraced(
   function* (input: Input) {
-    const values = yield* Common.settings("client", Common.globalFlags(input))
+    const flags = { ...Common.globalFlags(input), name: Option.getOrUndefined(input.name) }
+    const values = yield* Common.settings("client", flags)
     const pairing = yield* open(values, input.file, input.keyFile)
     const identity = yield* Effect.mapError(ClientIdentity.make(HomePaths.client(values.home)), ({ message }) =>
       failed(message)

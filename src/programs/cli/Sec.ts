@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as CredentialFile from "../../domain/CredentialFile.ts"
 import * as HomePaths from "../../domain/HomePaths.ts"
+import * as LogNode from "../../layers/LogNode.ts"
 import { SecureFileStore } from "../../services/SecureFileStore.ts"
 import * as BootstrapKey from "../BootstrapKey.ts"
 import type { CredentialFileError } from "../CredentialFiles.ts"
@@ -12,6 +12,7 @@ import * as CredentialWriter from "../CredentialWriter.ts"
 import * as Identity from "../Identity.ts"
 import * as SecPrograms from "../Sec.ts"
 import * as Common from "./Common.ts"
+import * as Credentials from "./Credentials.ts"
 import { denied, type Failure, failed, notFound, usage } from "./Failure.ts"
 import * as Layers from "./Layers.ts"
 import * as Output from "./Output.ts"
@@ -35,9 +36,13 @@ export const make = Effect.fnUntraced(
   function* (input: NewInput) {
     const values = yield* Common.settings("server", Common.globalFlags(input))
     const store = yield* SecureFileStore
-    const running = yield* Tier.local(values.home)
+    const running = yield* Tier.localServer(values.home)
     const issue = Effect.gen(function* () {
-      if (running === undefined && Tier.isServerHome(values.home)) return yield* offline(values)
+      if (running === undefined && Tier.isServerHome(values.home)) {
+        // A backup that fails is told on standard error: standard output is the path.
+        const logging = LogNode.layer({ ...values.logging, file: undefined, stderr: true })
+        return yield* Effect.provide(offline(values), logging)
+      }
       const control = running ?? (yield* Tier.control(values, input.timeout))
       const made = yield* Effect.mapError(control["Control.NewCredential"](undefined), Tier.controlFailure)
       return { ...made, here: running !== undefined }
@@ -69,21 +74,10 @@ const offline = Effect.fnUntraced(
       configured: Option.fromUndefinedOr(values.security.bootstrapKey),
       path: paths.bootstrapKey
     })
+    const { backupFolder, credentialFolder, kdf, ...about } = Credentials.options(values, identity.publicKey)
     const { bytes, content, path } = yield* CredentialWriter.issue(
-      { folder: values.security.directory, key, kdf: CredentialFile.DEFAULT_KDF },
-      {
-        serverId: Common.serverId(values, identity.publicKey),
-        serverName: values.server.name,
-        serverPublicKey: identity.publicKey,
-        publicIp: values.server.ip ?? Common.ownAddress(),
-        udpPort: port,
-        candidates: [],
-        natTraversal: { stun: [], turn: [], rendezvous: [], timeout: values.networking.holePunchTimeoutMs / 1000 },
-        gracePeriodSeconds: values.encryption.gracePeriodMs / 1000,
-        bootstrapKeyId: key.id,
-        validityMs: values.security.fileValidityMs,
-        rotationMs: values.security.autoRegenerateMs
-      }
+      { folder: credentialFolder, key, kdf, ...(backupFolder === undefined ? {} : { backupFolder }) },
+      { ...about, serverPublicKey: identity.publicKey, udpPort: port, candidates: [], bootstrapKeyId: key.id }
     )
     return { bytes, path, validUntil: content.valid_until, here: true }
   },

@@ -1,20 +1,23 @@
 /** `clawchat server`: the relay tier. */
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as CredentialFile from "../../domain/CredentialFile.ts"
+import * as Stream from "effect/Stream"
 import * as HomePaths from "../../domain/HomePaths.ts"
 import { format } from "../../domain/protocol/Address.ts"
 import * as ControlSocketNode from "../../layers/ControlSocketNode.ts"
 import * as LogNode from "../../layers/LogNode.ts"
 import * as RemoteFilesNode from "../../layers/RemoteFilesNode.ts"
 import { Devices } from "../../services/Devices.ts"
+import { SecureFileStore } from "../../services/SecureFileStore.ts"
 import * as BootstrapKey from "../BootstrapKey.ts"
 import * as Control from "../Control.ts"
 import * as ControlSocket from "../ControlSocket.ts"
 import * as Identity from "../Identity.ts"
 import * as Relay from "../Relay.ts"
 import * as Common from "./Common.ts"
+import * as Credentials from "./Credentials.ts"
 import { failed } from "./Failure.ts"
 import * as Layers from "./Layers.ts"
 import * as Output from "./Output.ts"
@@ -26,10 +29,20 @@ export interface Input extends Common.Globals {
   readonly publicPort: Option.Option<number>
   readonly name: Option.Option<string>
   readonly basePath: Option.Option<string>
+  readonly securityDir: Option.Option<string>
+  readonly logFile: Option.Option<string>
 }
 
-/** Argon2id as RFC 9106 recommends where memory is limited: 64 MiB, three passes, four lanes. */
-const ARGON2ID: CredentialFile.Kdf = { name: "argon2id", memoryKib: 65_536, passes: 3, parallelism: 4 }
+/** Says where the credential file stands, once it does. */
+const announceFile = Effect.fnUntraced(function* (path: string) {
+  const store = yield* SecureFileStore
+  yield* store.watch(path).pipe(
+    Stream.mapEffect(() => Effect.orElseSucceed(store.read(path), () => Option.none())),
+    Stream.filter(Option.isSome),
+    Stream.take(1),
+    Stream.runForEach(() => Output.line(`Credential file: ${path}`))
+  )
+})
 
 export const run = Effect.fnUntraced(
   function* (input: Input) {
@@ -40,7 +53,9 @@ export const run = Effect.fnUntraced(
       ip: Option.getOrUndefined(input.ip),
       "public-port": Option.getOrUndefined(input.publicPort),
       name: Option.getOrUndefined(input.name),
-      "base-path": Option.getOrUndefined(input.basePath)
+      "base-path": Option.getOrUndefined(input.basePath),
+      "security-dir": Option.getOrUndefined(input.securityDir),
+      "log-file": Option.getOrUndefined(input.logFile)
     })
     const paths = HomePaths.server(values.home)
     yield* Common.lock(paths.lock, "A server")
@@ -56,15 +71,14 @@ export const run = Effect.fnUntraced(
         configured: Option.fromUndefinedOr(values.security.bootstrapKey),
         path: paths.bootstrapKey
       })
+      // Who waits for a line finds the control socket too.
+      const ready = yield* Latch.make()
       const relay = yield* Relay.make({
         paths,
         version: Common.VERSION,
         pid: process.pid,
-        serverId: Common.serverId(values, identity.publicKey),
-        serverName: values.server.name,
+        ...Credentials.options(values, identity.publicKey),
         bind: { host: values.server.bind, port: values.server.port ?? 0 },
-        publicIp: values.server.ip ?? (values.server.bind === "0.0.0.0" ? Common.ownAddress() : values.server.bind),
-        publicPort: values.server.publicPort,
         llm: { host: values.llm.host, port: values.llm.port },
         patience: {
           keepAliveMs: values.networking.keepaliveIntervalMs,
@@ -74,20 +88,15 @@ export const run = Effect.fnUntraced(
         },
         maxSessions: values.limits.maxSessions,
         bootstrapKey,
-        kdf: values.security.kdf === "argon2id" ? ARGON2ID : CredentialFile.DEFAULT_KDF,
-        credentialFolder: values.security.directory,
-        backupFolder: values.security.backupDirectory,
-        validityMs: values.security.fileValidityMs,
-        rotationMs: values.security.autoRegenerateMs,
         cleanupMs: values.security.cleanupIntervalMs,
-        natTraversal: { stun: [], turn: [], rendezvous: [], timeout: values.networking.holePunchTimeoutMs / 1000 },
-        gracePeriodSeconds: values.encryption.gracePeriodMs / 1000,
-        announce: Output.line
+        announce: (line) => Effect.andThen(ready.await, Output.line(line))
       })
-      yield* Output.line(`Listening on UDP ${format(relay.address)}`)
-      yield* Output.line(`Credential file: ${HomePaths.credentials(values.security.directory).credential}`)
+      const socket = yield* Layer.build(ControlSocketNode.layerServer(paths.control))
       const control = ControlSocket.serve(Control.layerServer(relay.control, { type: "owner" }))
-      yield* Effect.forkScoped(Effect.provide(control, ControlSocketNode.layerServer(paths.control)))
+      yield* Effect.forkScoped(Effect.provideContext(control, socket))
+      yield* Output.line(`Listening on UDP ${format(relay.address)}`)
+      yield* ready.open
+      yield* Effect.forkScoped(announceFile(HomePaths.credentials(values.security.directory).credential))
       return yield* relay.run
     })
     return yield* serve.pipe(Effect.provide(services), Effect.provide(logging))
@@ -96,6 +105,7 @@ export const run = Effect.fnUntraced(
   Effect.catchTags({
     TransportError: (error) => Effect.fail(failed(error.message)),
     SecureFileError: (error) => Effect.fail(failed(error.message)),
+    SocketServerError: (error) => Effect.fail(failed(`The control socket could not be opened: ${error.message}`)),
     IdentityError: (error) => Effect.fail(failed(error.message)),
     BootstrapKeyError: (error) => Effect.fail(failed(error.message)),
     FilesError: (error) => Effect.fail(failed(error.message))
