@@ -1,5 +1,5 @@
 /**
- * The server's line to the llm tier, over loopback and as sealed as any other: kept up for ever, lost within seconds when
+ * The server's line to the llm tier, over loopback and sealed like every other: kept up for ever, lost within seconds when
  * the tier goes away, there again within seconds when it comes back.
  */
 import * as Arr from "effect/Array"
