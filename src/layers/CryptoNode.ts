@@ -14,6 +14,7 @@ import {
   type KeyPair,
   type MaskKey,
   NONCE_LENGTH,
+  type PacketKey,
   type Primitives,
   TAG_LENGTH
 } from "../domain/protocol/Primitives.ts"
@@ -67,13 +68,60 @@ const aeadKey = (key: Uint8Array): AeadKey => {
   }
 }
 
+/** What stands before the text of a transport packet, and what is authenticated with it. */
+const HEADER_LENGTH = 16
+
+const packetKey = (key: Uint8Array): PacketKey => {
+  let secret: crypto.KeyObject | undefined = secretKey(key)
+  const live = (): crypto.KeyObject => {
+    if (secret === undefined) throw new Error("this key was wiped")
+    return secret
+  }
+  return {
+    seal: (nonce, buffer, start, end) => {
+      const cipher = crypto.createCipheriv(AEAD, live(), nonce, AEAD_OPTIONS)
+      const text = start + HEADER_LENGTH
+      const tag = end - TAG_LENGTH
+      cipher.setAAD(buffer.subarray(start, text))
+      buffer.set(cipher.update(buffer.subarray(text, tag)), text)
+      cipher.final()
+      buffer.set(cipher.getAuthTag(), tag)
+    },
+    open: (nonce, buffer, start, end) => {
+      const decipher = crypto.createDecipheriv(AEAD, live(), nonce, AEAD_OPTIONS)
+      const text = start + HEADER_LENGTH
+      const tag = end - TAG_LENGTH
+      decipher.setAAD(buffer.subarray(start, text))
+      decipher.setAuthTag(buffer.subarray(tag, end))
+      buffer.set(decipher.update(buffer.subarray(text, tag)), text)
+      try {
+        decipher.final()
+        return true
+      } catch {
+        return false
+      }
+    },
+    wipe: () => {
+      secret = undefined
+    }
+  }
+}
+
+const BLOCK_LENGTH = 16
+
 const maskKey = (key: Uint8Array): MaskKey => {
   // ECB without padding carries nothing from one block to the next, so one cipher serves every packet.
-  const cipher = crypto.createCipheriv("aes-256-ecb", secretKey(key), null).setAutoPadding(false)
+  let cipher: crypto.Cipheriv | undefined = crypto.createCipheriv("aes-256-ecb", secretKey(key), null)
+  cipher.setAutoPadding(false)
   return {
-    mask: (sample) => {
-      if (sample.length !== 16) throw new RangeError(`a sample of ${sample.length} bytes`)
-      return plain(cipher.update(sample))
+    mask: (samples, count) => {
+      if (cipher === undefined) throw new Error("this key was wiped")
+      const length = count * BLOCK_LENGTH
+      if (samples.length < length) throw new RangeError(`${count} samples in ${samples.length} bytes`)
+      return plain(cipher.update(samples.subarray(0, length)))
+    },
+    wipe: () => {
+      cipher = undefined
     }
   }
 }
@@ -129,6 +177,7 @@ const hmac = (key: Uint8Array, ...parts: ReadonlyArray<Uint8Array>): Uint8Array 
 /** The protocol's primitives on node:crypto. */
 export const primitives: Primitives = {
   aeadKey,
+  packetKey,
   maskKey,
   keyPair,
   dh,
@@ -177,6 +226,7 @@ const deriveFileKey = (secret: Uint8Array, salt: Uint8Array, kdf: FileKdf): Effe
   })
 
 const make = (random: Entropy): Crypto["Service"] => ({
+  implementation: "node:crypto",
   primitives,
   entropy: random,
   generateKeyPair: () => keyPair(random(KEY_LENGTH)),

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Address, format } from "../domain/protocol/Address.ts"
 import { type BindOptions, type BoundSocket, UdpSocket, UdpSocketError } from "../services/UdpSocket.ts"
+import { segmentOf } from "./Bursts.ts"
 import { ReceiveQueue } from "./ReceiveQueue.ts"
 import type { SeededRandom } from "./SeededRandom.ts"
 import { type LinkOptions, SimulatedLink } from "./SimulatedLink.ts"
@@ -19,7 +20,7 @@ export interface SimulatedSocket {
   readonly queue: ReceiveQueue
 }
 
-/** Takes a datagram that a socket sends. */
+/** Takes a datagram that a socket sends, and its buffer. */
 export type Send = (host: SimulatedHost, socket: SimulatedSocket, to: Address, bytes: Uint8Array) => void
 
 /** Ephemeral ports (RFC 6335 section 6). */
@@ -42,12 +43,13 @@ export class SimulatedHost {
   readonly #sockets = new Map<number, Array<SimulatedSocket>>()
   #nextPort: number
 
-  constructor(link: HostLink, random: SeededRandom, send: Send) {
+  /** `probes`: whether its sockets say that they set "don't fragment". No packet is ever fragmented here. */
+  constructor(link: HostLink, random: SeededRandom, send: Send, probes = false) {
     const { up, down } = directions(link)
     this.up = new SimulatedLink(up, random.fork("up"))
     this.down = new SimulatedLink(down, random.fork("down"))
     this.#nextPort = random.below(EPHEMERAL_PORTS)
-    this.layer = Layer.succeed(UdpSocket, { bind: bindOn(this, send) })
+    this.layer = Layer.succeed(UdpSocket, { implementation: "simulated", bind: bindOn(this, send, probes) })
   }
 
   /** New properties of both directions from now on. */
@@ -119,7 +121,7 @@ const overlaps = (a: string, b: string): boolean =>
 const directions = (link: HostLink): { readonly up: LinkOptions; readonly down: LinkOptions } =>
   "up" in link ? link : { up: link, down: link }
 
-const bindOn = (host: SimulatedHost, send: Send) =>
+const bindOn = (host: SimulatedHost, send: Send, probes: boolean) =>
   Effect.fn("UdpSocket.bind")(function* (options: BindOptions) {
     const socket = yield* Effect.acquireRelease(
       Effect.suspend(() => {
@@ -135,8 +137,17 @@ const bindOn = (host: SimulatedHost, send: Send) =>
       receive: socket.queue.receive,
       send: (batch) =>
         Effect.sync(() => {
-          for (const { bytes, remote } of batch) send(host, socket, remote, bytes)
-        })
+          for (const burst of batch) {
+            const { bytes, remote } = burst
+            const segment = segmentOf(burst)
+            let at = 0
+            do {
+              send(host, socket, remote, new Uint8Array(bytes.subarray(at, at + segment)))
+              at += segment
+            } while (at < bytes.length)
+          }
+        }),
+      probes
     }
     return bound
   })

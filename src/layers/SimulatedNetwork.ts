@@ -50,6 +50,8 @@ export interface HostOptions {
   readonly address: string | ReadonlyArray<string>
   readonly link?: HostLink
   readonly nat?: Nat
+  /** Whether its sockets answer for "don't fragment" (`BoundSocket.probes`); too long packets vanish either way. */
+  readonly probes?: boolean
 }
 
 export interface NatOptions extends Partial<NatBehaviour> {
@@ -221,7 +223,7 @@ class Core {
   #deliver(now: number, { from, to, bytes }: Packet, host: SimulatedHost, reached: Set<SimulatedSocket>): void {
     const reachable = isLoopback(to.host) || (host.connected && host.addresses.includes(to.host))
     const socket = reachable ? host.socketFor(to) : undefined
-    // A copy: the buffer is the receiver's, and a sender that changes its own too early is found out.
+    // A copy: the buffer is the receiver's, and a duplicate has one of its own.
     if (socket?.queue.pushUnsafe({ bytes: new Uint8Array(bytes), remote: from })) {
       reached.add(socket)
       this.#trace(now, "delivered", from, to, bytes)
@@ -264,7 +266,7 @@ const networkOf = (seed: number, core: Core): Network => {
     digest: () => core.digest(),
     random: (label) => core.random.fork(`part ${label}`),
     host: (options) => {
-      const host = new SimulatedHost(options.link ?? {}, core.random.fork(`host ${made++}`), core.send)
+      const host = new SimulatedHost(options.link ?? {}, core.random.fork(`host ${made++}`), core.send, options.probes)
       plug(host, options)
       return host
     },

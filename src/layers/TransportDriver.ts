@@ -10,16 +10,16 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type { CloseReason } from "../domain/protocol/CloseCode.ts"
-import { SEND_BUFFER_HIGH } from "../domain/protocol/Constants.ts"
+import { MAX_PACKET_LENGTH } from "../domain/protocol/Constants.ts"
 import type { Endpoint, EndpointEvent, Handle } from "../domain/protocol/Endpoint.ts"
 import type { Session, SessionEvent } from "../domain/protocol/Session.ts"
 import type { Priority } from "../domain/protocol/Streams.ts"
 import { type Connection, TransportError, type TransportStream } from "../services/Transport.ts"
-import type { BoundSocket, Datagram } from "../services/UdpSocket.ts"
+import type { BoundSocket, Burst } from "../services/UdpSocket.ts"
 import { Mailbox } from "./Mailbox.ts"
 
-/** Datagrams handed to the socket at once. */
-const BATCH = 64
+/** Bytes of datagrams handed to the socket at once. */
+const ARENA_BYTES = 5 * 65_536
 /** Bytes one `read` takes out of a stream at most. */
 const READ_BYTES = 262_144
 /** Received unreliable datagrams that wait for a reader; the oldest go first. */
@@ -90,6 +90,8 @@ export class TransportDriver {
   readonly #onGate: (gate: Gate) => void
   readonly #connections = new Map<Handle, ConnectionState>()
   readonly #rearm = Latch.makeUnsafe(false)
+  /** Where the core writes datagrams; the socket is done with them before the next ones are written. */
+  readonly #arena = new Uint8Array(ARENA_BYTES)
   #sleepingUntil = Number.POSITIVE_INFINITY
   /** A batch is on its way to the socket. */
   #sending = false
@@ -128,13 +130,13 @@ export class TransportDriver {
       this.#again = true
       return Effect.void
     }
+    this.#again = false
     const batch = this.#take()
     if (batch.length === 0) {
       this.#tell()
       return Effect.void
     }
     this.#sending = true
-    this.#again = batch.length === BATCH
     return Effect.uninterruptible(Effect.andThen(this.#socket.send(batch), this.#sent))
   })
 
@@ -165,7 +167,7 @@ export class TransportDriver {
       onSuccess: (batch) => {
         const now = this.now()
         this.core.setWall(now, this.wall())
-        for (const datagram of batch) this.core.handleDatagram(now, datagram.remote, datagram.bytes)
+        this.core.handleDatagrams(now, batch)
         return Effect.andThen(this.drain, this.receiveLoop)
       }
     })
@@ -269,12 +271,18 @@ export class TransportDriver {
           const session = this.core.session(handle)
           if (session === undefined) return Effect.fail(closedError(GONE))
           if (!session.write(id, bytes)) return Effect.fail(stoppedError(0))
-          if (session.buffered(id) >= SEND_BUFFER_HIGH) state.writable.closeUnsafe()
+          if (session.isFull(id)) state.writable.closeUnsafe()
           this.core.touch(handle)
           return Effect.andThen(this.drain, state.writable.await)
         }),
       finish: command((session) => session.finish(id)),
-      reset: (code) => command((session) => session.resetStream(id, code)),
+      reset: (code) =>
+        command((session) => {
+          session.resetStream(id, code)
+          // Who still waits to write waits for nothing.
+          state.writeFailure ??= RESET_HERE
+          state.writable.openUnsafe()
+        }),
       stop: (code) => command((session) => session.stopStream(id, code)),
       setPriority: (priority) => command((session) => session.setPriority(id, priority))
     }
@@ -288,15 +296,22 @@ export class TransportDriver {
     return made
   }
 
-  #take(): Array<Datagram> {
+  /** Lets the core fill the arena; `#again` when that was not all. */
+  #take(): Array<Burst> {
     const now = this.now()
-    const batch: Array<Datagram> = []
-    while (batch.length < BATCH) {
-      const transmit = this.core.pollTransmit(now)
-      if (transmit === undefined) break
-      batch.push(transmit)
+    const arena = this.#arena
+    const batch: Array<Burst> = []
+    for (let at = 0; ; ) {
+      if (arena.length - at < MAX_PACKET_LENGTH) {
+        this.#again = true
+        return batch
+      }
+      const length = this.core.pollBurst(now, arena, at)
+      if (length === 0) return batch
+      const { remote, segment } = this.core.burst
+      batch.push({ bytes: arena.subarray(at, at + length), segment, remote })
+      at += length
     }
-    return batch
   }
 
   #tell(): void {
@@ -363,6 +378,8 @@ export class TransportDriver {
 
 const resetError = (code: number): TransportError =>
   new TransportError({ reason: "Reset", message: `the other side gave up this stream (code ${code})`, code })
+
+const RESET_HERE = new TransportError({ reason: "Closed", message: "this side gave up this stream" })
 
 const stoppedError = (code: number): TransportError =>
   new TransportError({ reason: "Stopped", message: `the other side takes no more on this stream (code ${code})`, code })

@@ -5,7 +5,10 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
+import type { Address } from "../domain/protocol/Address.ts"
 import { CloseCode } from "../domain/protocol/CloseCode.ts"
+import type * as Congestion from "../domain/protocol/Congestion.ts"
+import { MAX_DATAGRAM_LENGTH, WINDOW_GROWTH } from "../domain/protocol/Constants.ts"
 import { hex } from "../domain/protocol/Cursor.ts"
 import { Endpoint } from "../domain/protocol/Endpoint.ts"
 import { deviceName } from "../domain/protocol/HandshakeMessage.ts"
@@ -27,19 +30,49 @@ import { type BindOptions, UdpSocket, type UdpSocketError } from "../services/Ud
 import { Mailbox } from "./Mailbox.ts"
 import { type Gate, TransportDriver } from "./TransportDriver.ts"
 
+/** Bytes of the largest datagram, in whole blocks: over loopback, and over Ethernet without its IP and UDP headers. */
+export const LOOPBACK_DATAGRAM = 65_504
+const ETHERNET_DATAGRAM_V4 = 1472
+const ETHERNET_DATAGRAM_V6 = 1440
+
+/** Bytes: receive windows that grow with the path, and the one of a session whose streams have a fixed window. */
+const FIRST_STREAM_WINDOW = 1024 * 1024
+const FIRST_SESSION_WINDOW = 2 * FIRST_STREAM_WINDOW
+const FIXED_SESSION_WINDOW = 8 * 1024 * 1024
+
 /** What one session may hold in memory: bytes unread, streams, an idle time. */
-const limitsOf = (patience: Patience, streamWindow = 4 * 1024 * 1024): Limits => ({
-  maxData: 8 * 1024 * 1024,
-  maxStreamData: streamWindow,
+const limitsOf = (patience: Patience, streamWindow: number | undefined, maxDatagram: number): Limits => ({
+  maxData: streamWindow === undefined ? FIRST_SESSION_WINDOW : FIXED_SESSION_WINDOW,
+  maxStreamData: streamWindow ?? FIRST_STREAM_WINDOW,
   maxStreams: 64,
   idleTimeoutMs: patience.idleTimeoutMs,
-  maxDatagram: 65_507
+  maxDatagram
 })
+
+const isLoopback = (host: string): boolean => host.startsWith("127.") || host === "::1"
+
+/**
+ * What is worth trying towards an address. Beyond this host only a socket that forbids fragments learns the truth from a
+ * probe; within it nothing is ever fragmented.
+ */
+const datagramCeiling = (probes: boolean, { host }: Address): number => {
+  if (isLoopback(host)) return LOOPBACK_DATAGRAM
+  if (!probes) return MAX_DATAGRAM_LENGTH
+  return host.includes(":") ? ETHERNET_DATAGRAM_V6 : ETHERNET_DATAGRAM_V4
+}
 
 const bindError = (cause: UdpSocketError): TransportError =>
   new TransportError({ reason: "Bind", message: cause.message, cause })
 
-const make = Effect.gen(function* () {
+/** What benchmarks and tests compare; users have no need of it. */
+export interface Tuning {
+  /** Bytes of the largest datagram that this end sends and reads; by default what the path takes. */
+  readonly maxDatagram?: number
+  /** By default BBR. */
+  readonly congestion?: Congestion.Factory
+}
+
+const make = Effect.fnUntraced(function* ({ maxDatagram = LOOPBACK_DATAGRAM, congestion = NewReno.make }: Tuning) {
   const crypto = yield* Crypto
   const sockets = yield* UdpSocket
 
@@ -48,7 +81,7 @@ const make = Effect.gen(function* () {
     bind: BindOptions,
     identity: KeyPair,
     patience: Patience,
-    limits: Limits,
+    streamWindow: number | undefined,
     maxSessions: number,
     onGate: (gate: Gate) => void
   ) {
@@ -61,11 +94,13 @@ const make = Effect.gen(function* () {
         primitives,
         entropy,
         identity,
-        limits,
-        congestion: NewReno.make,
+        limits: limitsOf(patience, streamWindow, maxDatagram),
+        windowGrowth: streamWindow === undefined ? WINDOW_GROWTH : 1,
+        congestion,
         keepAliveMs,
         deadAfterMs,
-        maxSessions
+        maxSessions,
+        datagramCeiling: (remote) => Math.min(datagramCeiling(socket.probes, remote), maxDatagram)
       })
     const driver = new TransportDriver(socket, clock, makeCore, onGate)
     yield* Effect.forkScoped(driver.receiveLoop)
@@ -123,7 +158,7 @@ const make = Effect.gen(function* () {
       options.bind,
       options.identity,
       options.patience,
-      limitsOf(options.patience, options.streamWindow),
+      options.streamWindow,
       options.maxSessions,
       onGate
     )
@@ -181,8 +216,8 @@ const make = Effect.gen(function* () {
 
     const v6 = options.invitations.some(({ endpoints }) => endpoints.some(({ host }) => host.includes(":")))
     const bind = { host: v6 ? "::" : "0.0.0.0", port: 0 }
-    const limits = limitsOf(options.patience, options.streamWindow)
-    const { driver } = yield* drive(bind, options.identity, options.patience, limits, 4, onGate)
+    const limits = limitsOf(options.patience, options.streamWindow, maxDatagram)
+    const { driver } = yield* drive(bind, options.identity, options.patience, options.streamWindow, 4, onGate)
     const { invitations, identity, timeoutMs, skewMs, sweeps = true } = options
     yield* driver.command((core, now) => {
       core.dial(now, {
@@ -205,4 +240,7 @@ const make = Effect.gen(function* () {
   return Transport.of({ listen, connect })
 })
 
-export const layer: Layer.Layer<Transport, never, Crypto | UdpSocket> = Layer.effect(Transport, make)
+export const layerWith = (tuning: Tuning): Layer.Layer<Transport, never, Crypto | UdpSocket> =>
+  Layer.effect(Transport, make(tuning))
+
+export const layer: Layer.Layer<Transport, never, Crypto | UdpSocket> = layerWith({})

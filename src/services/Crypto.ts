@@ -22,6 +22,8 @@ export type FileKdf = Pbkdf2 | Argon2id
 export class Crypto extends Context.Service<
   Crypto,
   {
+    /** What packets are sealed with, for `doctor`: "node:crypto", or what is faster. */
+    readonly implementation: string
     readonly primitives: Primitives
     readonly entropy: Entropy
     /** A fresh X25519 key pair. */

@@ -13,6 +13,14 @@ export interface Datagram {
 }
 
 /**
+ * Datagrams to one address, side by side in `bytes`: each takes `segment` bytes, the last one what is left. Without
+ * `segment` it is one datagram.
+ */
+export interface Burst extends Datagram {
+  readonly segment?: number
+}
+
+/**
  * - `Busy`: the port is in use (EADDRINUSE).
  * - `Denied`: not allowed to bind here (EACCES).
  * - `Unavailable`: the address is not one of this host (EADDRNOTAVAIL), or sockets of its family do not exist.
@@ -44,14 +52,18 @@ export interface BoundSocket {
   /**
    * Hands the batch to the network, in order, and completes when there is room for more (backpressure). A datagram that
    * cannot be sent (unreachable, refused, too long, no buffer, port 0, a name instead of a numeric address, a closed
-   * socket) is lost silently, as on any network; buffers must not be changed afterwards.
+   * socket) is lost silently, as on any network. The buffers are the caller's again once it completes.
    */
-  readonly send: (batch: ReadonlyArray<Datagram>) => Effect.Effect<void>
+  readonly send: (batch: ReadonlyArray<Burst>) => Effect.Effect<void>
+  /** Whether datagrams leave with "don't fragment" set, so that a probe of the path's MTU tells the truth (RFC 8899). */
+  readonly probes: boolean
 }
 
 export class UdpSocket extends Context.Service<
   UdpSocket,
   {
+    /** What it runs on, for `doctor`: "node:dgram", or what is faster. */
+    readonly implementation: string
     /** Binds a socket that closes with the scope. */
     readonly bind: (options: BindOptions) => Effect.Effect<BoundSocket, UdpSocketError, Scope.Scope>
   }

@@ -15,6 +15,7 @@ import * as KeySchedule from "../../src/domain/protocol/KeySchedule.ts"
 import type { Limits } from "../../src/domain/protocol/Limits.ts"
 import * as Noise from "../../src/domain/protocol/Noise.ts"
 import * as Packet from "../../src/domain/protocol/Packet.ts"
+import * as Packets from "../protocol/Packets.ts"
 import type { KeyPair } from "../../src/domain/protocol/Primitives.ts"
 import { primitives } from "../../src/layers/CryptoNode.ts"
 import { identityOf, udp } from "./Tiers.ts"
@@ -77,7 +78,7 @@ const secretsOf = (key: Uint8Array) => {
   const traffic = KeySchedule.trafficKeys(primitives, key)
   return {
     header: primitives.maskKey(KeySchedule.headerKey(primitives, key)),
-    keys: { aead: primitives.aeadKey(traffic.aead), iv: traffic.iv }
+    keys: { packet: primitives.packetKey(traffic.aead), iv: traffic.iv }
   }
 }
 
@@ -119,8 +120,8 @@ export class Attacker {
   readonly #port: number
   readonly #localId: Uint8Array
   readonly #remoteId: Uint8Array
-  readonly #sealer: Packet.Sealer
-  readonly #opener: Packet.Opener
+  readonly #sealer: Packets.Sealer
+  readonly #opener: Packets.Opener
   readonly #send: ReturnType<typeof secretsOf>
   readonly #receive: ReturnType<typeof secretsOf>
   readonly #acks = new AckTracker()
@@ -141,8 +142,8 @@ export class Attacker {
     this.#remoteId = remoteId
     this.#send = secretsOf(keys.initiatorKey)
     this.#receive = secretsOf(keys.responderKey)
-    this.#sealer = new Packet.Sealer(this.#send.header)
-    this.#opener = new Packet.Opener(this.#receive.header)
+    this.#sealer = new Packets.Sealer(this.#send.header)
+    this.#opener = new Packets.Opener(this.#receive.header)
     socket.on("message", (bytes) => this.#onMessage(Uint8Array.from(bytes)))
   }
 
@@ -159,7 +160,7 @@ export class Attacker {
     this.#acks.onReceived(0, header.packetNumber, frames.some(Frame.isAckEliciting), true)
     if (this.#acks.due(0)) {
       const frame = this.#acks.frame(0)
-      this.#acks.onAckSent(this.#acks.largest)
+      this.#acks.onAckSent(0, this.#acks.largest)
       this.send(frame)
     }
     for (const wake of [...this.#waiting]) wake()

@@ -7,7 +7,7 @@ const NEVER = Number.POSITIVE_INFINITY
 /** What a session does: sends what is pending and remembers that it did. */
 const acknowledge = (tracker: AckTracker, now: number) => {
   const frame = tracker.frame(now)
-  tracker.onAckSent(frame.ranges[0]?.end ?? -1)
+  tracker.onAckSent(now, frame.ranges[0]?.end ?? -1)
   return frame
 }
 
@@ -122,7 +122,7 @@ describe("AckTracker: when", () => {
     const tracker = new AckTracker()
     tracker.onReceived(0, 0, true)
     tracker.onReceived(1, 1, true)
-    tracker.onAckSent(0)
+    tracker.onAckSent(0, 0)
     assert.isTrue(tracker.pending)
     assert.strictEqual(tracker.deadline, 1)
   })

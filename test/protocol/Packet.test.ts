@@ -3,8 +3,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
 import { MAX_PACKET_NUMBER } from "../../src/domain/protocol/Constants.ts"
 import * as Packet from "../../src/domain/protocol/Packet.ts"
-import type { AeadKey } from "../../src/domain/protocol/Primitives.ts"
+import type { PacketKey } from "../../src/domain/protocol/Primitives.ts"
 import { primitives } from "../../src/layers/CryptoNode.ts"
+import * as Packets from "./Packets.ts"
 
 interface Material {
   readonly key: Uint8Array
@@ -26,9 +27,9 @@ const FORTH = material("forth")
 const BACK = material("back")
 const CID = bytesFrom("connection id", 8)
 
-const keysOf = ({ iv, key }: Material): Packet.DirectionKeys => ({ aead: primitives.aeadKey(key), iv })
-const sealerOf = ({ header }: Material) => new Packet.Sealer(primitives.maskKey(header))
-const openerOf = ({ header }: Material) => new Packet.Opener(primitives.maskKey(header))
+const keysOf = ({ iv, key }: Material): Packet.DirectionKeys => ({ packet: primitives.packetKey(key), iv })
+const sealerOf = ({ header }: Material) => new Packets.Sealer(primitives.maskKey(header))
+const openerOf = ({ header }: Material) => new Packets.Opener(primitives.maskKey(header))
 
 /** The datagram as DESIGN has it, straight from node:crypto: BigInt, fresh ciphers, nothing reused. */
 const slowSeal = (
@@ -114,20 +115,55 @@ describe("Packet", () => {
     assert.strictEqual(opener.open(keys, b)?.[0], 2)
   })
 
-  it("computes one mask per datagram, however often it is tried", () => {
-    let masks = 0
+  it("masks and unmasks bursts in one call each, as one by one", () => {
+    let calls = 0
     const inner = primitives.maskKey(FORTH.header)
-    const opener = new Packet.Opener({
-      mask: (sample) => {
-        masks++
-        return inner.mask(sample)
+    const counted = {
+      mask: (samples: Uint8Array, count: number) => {
+        calls++
+        return inner.mask(samples, count)
+      },
+      wipe: inner.wipe
+    }
+    const keys = keysOf(FORTH)
+    const size = 64
+    const burst = new Uint8Array(100 * size)
+    const sealer = new Packet.Sealer(counted)
+    for (let i = 0; i < 100; i++) sealer.seal(keys, 1, CID, i, burst, i * size, (i + 1) * size)
+    sealer.mask()
+    sealer.mask()
+    assert.strictEqual(calls, 2, "64 at a time")
+    const one = sealerOf(FORTH)
+    const plaintext = new Uint8Array(size - Packet.OVERHEAD)
+    const datagrams = Array.from({ length: 100 }, (_, i) => ({ bytes: burst.slice(i * size, (i + 1) * size) }))
+    for (const [i, { bytes }] of datagrams.entries()) {
+      assert.deepStrictEqual(bytes, one.seal(keys, 1, CID, i, plaintext))
+    }
+    const opener = new Packet.Opener(counted)
+    for (const [from, to] of [
+      [0, 64],
+      [64, 100]
+    ] as const) {
+      opener.prepare(datagrams, from, to)
+      for (let i = from; i < to; i++) {
+        const { bytes } = datagrams[i] as { bytes: Uint8Array }
+        assert.strictEqual(opener.header(bytes, i - from)?.packetNumber, i)
+        assert.isTrue(opener.open(keys, bytes))
+        assert.deepStrictEqual(bytes.subarray(16, -16), plaintext)
       }
-    })
-    const datagram = sealerOf(FORTH).seal(keysOf(FORTH), 0, CID, 1, new Uint8Array(16))
-    opener.header(datagram)
-    assert.isUndefined(opener.open(keysOf(BACK), datagram))
-    assert.isDefined(opener.open(keysOf(FORTH), datagram))
-    assert.strictEqual(masks, 1)
+    }
+    assert.strictEqual(calls, 4)
+  })
+
+  it("unmasks a batch in which some are no packets", () => {
+    const keys = keysOf(FORTH)
+    const good = sealerOf(FORTH).seal(keys, 0, CID, 9, new Uint8Array(32).fill(5))
+    const batch = [{ bytes: new Uint8Array(3) }, { bytes: good }, { bytes: new Uint8Array(47) }]
+    const opener = new Packet.Opener(primitives.maskKey(FORTH.header))
+    opener.prepare(batch, 0, 3)
+    assert.isUndefined(opener.header(new Uint8Array(3), 0))
+    assert.strictEqual(opener.header(good, 1)?.packetNumber, 9)
+    assert.isTrue(opener.open(keys, good))
   })
 
   it("fails for every flipped bit and every changed byte", () => {
@@ -153,7 +189,7 @@ describe("Packet", () => {
     assert.isUndefined(openerOf(BACK).open(keysOf(BACK), datagram))
     assert.isUndefined(openerOf(BACK).open(keys, datagram))
     assert.isUndefined(openerOf(FORTH).open(keysOf(BACK), datagram))
-    assert.isUndefined(openerOf(FORTH).open({ aead: keys.aead, iv: BACK.iv }, datagram))
+    assert.isUndefined(openerOf(FORTH).open({ packet: keys.packet, iv: BACK.iv }, datagram))
     assert.isDefined(openerOf(FORTH).open(keys, datagram))
   })
 
@@ -199,18 +235,18 @@ describe("Packet", () => {
 describe("Sealer", () => {
   it("uses no nonce twice, over epochs and connection ids", () => {
     const nonces = new Set<string>()
-    const inner = primitives.aeadKey(FORTH.key)
-    const aead: AeadKey = {
-      sealInto: (nonce, aad, plaintext, out, offset) => {
+    const inner = primitives.packetKey(FORTH.key)
+    const packet: PacketKey = {
+      ...inner,
+      seal: (nonce, buffer, start, end) => {
         nonces.add(Buffer.from(nonce).toString("hex"))
-        inner.sealInto(nonce, aad, plaintext, out, offset)
-      },
-      open: inner.open
+        inner.seal(nonce, buffer, start, end)
+      }
     }
     const sealer = sealerOf(FORTH)
     const numbers = [...Array(500).keys(), 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 32 + 1, 2 ** 40, MAX_PACKET_NUMBER]
     for (const [i, packetNumber] of numbers.entries()) {
-      sealer.seal({ aead, iv: FORTH.iv }, i >> 4, bytesFrom(`cid ${i >> 5}`, 8), packetNumber, new Uint8Array(16))
+      sealer.seal({ packet, iv: FORTH.iv }, i >> 4, bytesFrom(`cid ${i >> 5}`, 8), packetNumber, new Uint8Array(16))
     }
     assert.strictEqual(nonces.size, numbers.length)
   })
@@ -226,13 +262,14 @@ describe("Sealer", () => {
     for (const packetNumber of [3, 2, 0]) {
       assert.throws(() => sealer.seal(keys, 1, CID, packetNumber, plaintext), RangeError)
     }
-    const broken: AeadKey = {
-      sealInto: () => {
+    const broken: PacketKey = {
+      seal: () => {
         throw new Error("no cipher today")
       },
-      open: () => undefined
+      open: () => false,
+      wipe: () => {}
     }
-    assert.throws(() => sealer.seal({ aead: broken, iv: FORTH.iv }, 0, CID, 4, plaintext), "no cipher today")
+    assert.throws(() => sealer.seal({ packet: broken, iv: FORTH.iv }, 0, CID, 4, plaintext), "no cipher today")
     assert.throws(() => sealer.seal(keys, 0, CID, 4, plaintext), RangeError)
     assert.isDefined(sealer.seal(keys, 0, CID, 5, plaintext))
   })

@@ -6,6 +6,7 @@
  */
 import type { Address } from "../../src/domain/protocol/Address.ts"
 import type { SeenNonce } from "../../src/domain/protocol/Admissions.ts"
+import { MAX_DATAGRAM_LENGTH } from "../../src/domain/protocol/Constants.ts"
 import type { Admission, Invitation } from "../../src/domain/protocol/Credential.ts"
 import { concat } from "../../src/domain/protocol/Cursor.ts"
 import type { DialOptions } from "../../src/domain/protocol/Dial.ts"
@@ -91,6 +92,10 @@ export interface PairOptions {
   readonly phaseMs?: number
   readonly keepAliveMs?: number
   readonly deadAfterMs?: number
+  /** Datagrams leave in bursts and arrive in batches, as they do at a host that can do that. */
+  readonly bursts?: boolean
+  /** Bytes of the largest datagram that both ends try. */
+  readonly datagramCeiling?: number
   /** What the server expects of the client's static key, where not the truth. */
   readonly expectedKey?: Uint8Array
 }
@@ -127,6 +132,8 @@ export class Pair {
     server: []
   }
   readonly wire: Array<OnWire> = []
+  /** Datagrams of each burst. */
+  readonly bursts: Array<number> = []
   /** What the server's owner put on record before it admitted anybody. */
   readonly seen: Array<SeenNonce> = []
   /** Where the client's datagrams seem to come from; what is sent elsewhere gets lost. */
@@ -141,6 +148,7 @@ export class Pair {
   #sent = 0
   #idleSteps = 0
   #servers = 1
+  readonly #arena: Uint8Array | undefined
   readonly #skewMs: number
   readonly #wall: number
   readonly #serverOptions: EndpointOptions
@@ -150,6 +158,7 @@ export class Pair {
     const seed = options.seed ?? "pair"
     const entropy = entropySeeded(seed)
     this.fate = options.fate ?? steady(10)
+    this.#arena = options.bursts === true ? new Uint8Array(2 * 65_536) : undefined
     this.#skewMs = options.skewMs ?? 0
     this.#wall = WALL + (options.phaseMs ?? 0)
     this.clientKeys = primitives.keyPair(entropy(32))
@@ -167,7 +176,8 @@ export class Pair {
       congestion: NewReno.make,
       keepAliveMs: options.keepAliveMs ?? 15_000,
       deadAfterMs: options.deadAfterMs ?? 15_000,
-      maxSessions: options.maxSessions ?? 100
+      maxSessions: options.maxSessions ?? 100,
+      datagramCeiling: () => options.datagramCeiling ?? MAX_DATAGRAM_LENGTH
     }
     const limits = options.limits ?? LIMITS
     this.#clientLimits = options.clientLimits ?? limits
@@ -219,9 +229,7 @@ export class Pair {
       busy = false
       for (const side of ["client", "server"] as const) {
         const endpoint = this[side]
-        for (let t = endpoint.pollTransmit(this.now); t !== undefined; t = endpoint.pollTransmit(this.now)) {
-          this.#send(side, t)
-        }
+        this.#transmit(side, endpoint)
         for (let e = endpoint.pollEvent(); e !== undefined; e = endpoint.pollEvent()) {
           this.events[side].push(e)
           if (this.#react(side, endpoint, e)) busy = true
@@ -245,11 +253,14 @@ export class Pair {
     this.now = Math.max(this.now, at)
     this.client.setWall(this.now, this.#wall + this.#skewMs + this.now)
     this.server.setWall(this.now, this.#wall + this.now)
+    const batches: Record<Side, Array<Flight>> = { client: [], server: [] }
     while ((this.#flights[0]?.at ?? Number.POSITIVE_INFINITY) <= this.now) {
-      const { to, remote, bytes } = this.#flights.shift() as Flight
-      this[to].handleDatagram(this.now, remote, bytes)
+      const flight = this.#flights.shift() as Flight
+      if (this.#arena === undefined) this[flight.to].handleDatagram(this.now, flight.remote, flight.bytes)
+      else batches[flight.to].push(flight)
       arrived++
     }
+    for (const to of ["client", "server"] as const) this[to].handleDatagrams(this.now, batches[to])
     this.client.handleTimeout(this.now)
     this.server.handleTimeout(this.now)
     this.drain()
@@ -319,6 +330,27 @@ export class Pair {
   /** Datagrams sent by `side` since the wire was `from` long. */
   sentBy(side: Side, from = 0): ReadonlyArray<OnWire> {
     return this.wire.slice(from).filter((each) => each.from === side)
+  }
+
+  #transmit(side: Side, endpoint: Endpoint): void {
+    const arena = this.#arena
+    if (arena === undefined) {
+      for (let t = endpoint.pollTransmit(this.now); t !== undefined; t = endpoint.pollTransmit(this.now)) {
+        this.#send(side, t)
+      }
+      return
+    }
+    const start = 16
+    for (;;) {
+      const length = endpoint.pollBurst(this.now, arena, start)
+      if (length === 0) return
+      const { remote, segment } = endpoint.burst
+      this.bursts.push(length / segment)
+      for (let at = 0; at < length; at += segment) {
+        this.#send(side, { bytes: arena.slice(start + at, start + Math.min(at + segment, length)), remote })
+      }
+      arena.fill(0xaa)
+    }
   }
 
   #react(side: Side, endpoint: Endpoint, event: EndpointEvent): boolean {

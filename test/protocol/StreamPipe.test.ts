@@ -80,7 +80,8 @@ class World {
   poll(maxBytes: number, credit: number): boolean {
     const pending = this.send.hasPending(credit)
     const unsent = this.send.unsentBytes
-    const chunk = this.send.next(maxBytes, credit)
+    const next = this.send.next(maxBytes, credit)
+    const chunk = next === undefined ? undefined : { ...next }
     if (chunk === undefined) {
       assert.isTrue(!pending || maxBytes === 0)
       return false
@@ -117,7 +118,7 @@ class World {
   }
 
   update(): void {
-    const limit = this.recv.windowUpdate()
+    const limit = this.recv.owesWindow ? this.recv.grant(0, 0) : undefined
     if (limit === undefined) return
     assert.isAbove(limit, this.peerLimit)
     this.peerLimit = limit

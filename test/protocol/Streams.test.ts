@@ -1,24 +1,26 @@
 import { assert, describe, it } from "@effect/vitest"
-import { SEND_BUFFER_LOW } from "../../src/domain/protocol/Constants.ts"
+import { SEND_BUFFER_HIGH } from "../../src/domain/protocol/Constants.ts"
 import type * as Frame from "../../src/domain/protocol/Frame.ts"
 import type { Limits } from "../../src/domain/protocol/Limits.ts"
-import { Priority, type StreamEvent, Streams } from "../../src/domain/protocol/Streams.ts"
+import { Priority, type Sent, type StreamEvent, Streams } from "../../src/domain/protocol/Streams.ts"
 import { LIMITS } from "./Pair.ts"
 
 const data = (length: number, fill = 7): Uint8Array => new Uint8Array(length).fill(fill)
 
+const sent = (type: Sent["type"], id = 0): Sent => ({ type, id, offset: 0, length: 0, fin: false })
+
 /** What a packet would remember of a frame. */
-const sentOf = (frame: Frame.Frame) => {
+const sentOf = (frame: Frame.Frame): Sent => {
   switch (frame.type) {
     case "Stream":
       return { type: frame.type, id: frame.id, offset: frame.offset, length: frame.data.length, fin: frame.fin }
     case "Reset":
     case "Stop":
     case "MaxStreamData":
-      return { type: frame.type, id: frame.id }
+      return sent(frame.type, frame.id)
     case "MaxData":
     case "MaxStreams":
-      return { type: frame.type }
+      return sent(frame.type)
     default:
       throw new Error(`no frame of a stream: ${frame.type}`)
   }
@@ -26,8 +28,12 @@ const sentOf = (frame: Frame.Frame) => {
 
 const poll = (streams: Streams, maxBytes = 1000): ReadonlyArray<Frame.Frame> => {
   const out: Array<Frame.Frame> = []
-  for (let frame = streams.pollControl(); frame !== undefined; frame = streams.pollControl()) out.push(frame)
-  for (let frame = streams.pollData(maxBytes); frame !== undefined; frame = streams.pollData(maxBytes)) out.push(frame)
+  const control = () => streams.pollControl(0, 0)
+  for (let frame = control(); frame !== undefined; frame = control()) out.push(frame)
+  for (let chunk = streams.pollData(maxBytes); chunk !== undefined; chunk = streams.pollData(maxBytes)) {
+    const { id, offset, data, fin } = chunk
+    out.push({ type: "Stream", id, offset, data, fin })
+  }
   assert.deepStrictEqual([streams.hasControl, streams.hasData], [false, false])
   return out
 }
@@ -131,10 +137,10 @@ describe("Streams: opening", () => {
     server.reset(2, 0)
     const frames = poll(server)
     assert.deepStrictEqual(frames, [{ type: "Reset", id: 2, code: 0, finalSize: 0 }])
-    server.onAcked({ type: "Reset", id: 2 })
+    server.onAcked(sent("Reset", 2))
     assert.deepStrictEqual(poll(server), [{ type: "MaxStreams", limit: 3 }])
     assert.strictEqual(give(server, { type: "Reset", id: 4, code: 1, finalSize: 0 }), undefined)
-    server.onLost({ type: "MaxStreams" })
+    server.onLost(sent("MaxStreams"))
     assert.deepStrictEqual(poll(server), [{ type: "MaxStreams", limit: 3 }])
   })
 })
@@ -250,8 +256,8 @@ describe("Streams: ends", () => {
     exchange(client, server)
     client.reset(id, 5)
     const [reset] = poll(client)
-    client.onAcked({ type: "Reset", id })
-    client.onLost({ type: "Reset", id })
+    client.onAcked(sent("Reset", id))
+    client.onLost(sent("Reset", id))
     assert.deepStrictEqual(poll(client), [])
     server.read(id)
     assert.isTrue(server.hasControl)
@@ -315,10 +321,10 @@ describe("Streams: buffers and windows", () => {
   it("tells once that a buffer has drained below the low-water mark", () => {
     const { client } = ends({ maxData: 2 ** 30, maxStreamData: 2 ** 30 })
     const id = client.open(1) ?? -1
-    client.write(id, data(SEND_BUFFER_LOW - 1))
+    client.write(id, data(SEND_BUFFER_HIGH / 2 - 1))
     for (const frame of poll(client, 1_000_000)) client.onAcked(sentOf(frame))
     assert.deepStrictEqual(types(client), [])
-    client.write(id, data(SEND_BUFFER_LOW))
+    client.write(id, data(SEND_BUFFER_HIGH / 2))
     for (const frame of poll(client, 10_000)) client.onAcked(sentOf(frame))
     assert.deepStrictEqual(types(client), ["StreamWritable"])
   })

@@ -182,6 +182,7 @@ const mortalSockets = (life: Life, host: SimulatedNetwork.Host): Layer.Layer<Udp
   Layer.effect(
     UdpSocket,
     Effect.map(UdpSocket, (sockets) => ({
+      implementation: sockets.implementation,
       bind: (options) =>
         Effect.map(sockets.bind(options), (socket) => ({
           ...socket,

@@ -1,8 +1,9 @@
 /**
  * What we owe the peer in acknowledgements (RFC 9000 section 13.2): which packets came, and when an ACK must leave.
  *
- * An ACK is due at once for every second ack-eliciting packet, for one that arrives out of order or behind a gap, and
- * where the caller asks; otherwise `MAX_ACK_DELAY_MS` after the first unacknowledged one. Packets that elicit nothing are
+ * An ACK is due at once for one that arrives out of order or behind a gap, and where the caller asks; for every second
+ * ack-eliciting packet, but not sooner than an eighth of a round trip after the last ACK, for more would only cost both sides
+ * work; otherwise `MAX_ACK_DELAY_MS` after the first unacknowledged one. Packets that elicit nothing are
  * reported when an ACK leaves for another reason, never on their own, or two idle peers would acknowledge for ever.
  *
  * At most `MAX_ACK_RANGES` ranges are remembered; the lowest go first. A packet that is too old to remember goes
@@ -14,6 +15,9 @@ import { RangeSet } from "./RangeSet.ts"
 
 /** Ack-eliciting packets after which an ACK waits no longer (RFC 9000 section 13.2.2). */
 const ELICITING_THRESHOLD = 2
+/** ACKs in a round trip, and the milliseconds between two that a host's timers can tell from none. */
+const ACKS_PER_ROUND_TRIP = 8
+const LEAST_SPACING_MS = 1
 
 export class AckTracker {
   readonly #received = new RangeSet(MAX_ACK_RANGES)
@@ -25,6 +29,7 @@ export class AckTracker {
   #unacknowledged = 0
   #pending = false
   #deadline = Number.POSITIVE_INFINITY
+  #sentAt = Number.NEGATIVE_INFINITY
 
   /** The largest packet number received, -1 before the first. */
   get largest(): number {
@@ -46,8 +51,11 @@ export class AckTracker {
     return this.#deadline <= now
   }
 
-  /** An authenticated packet that the replay window admitted. `immediate` asks for an ACK without delay. */
-  onReceived(now: number, packetNumber: number, ackEliciting: boolean, immediate = false): void {
+  /**
+   * An authenticated packet that the replay window admitted. `immediate` asks for an ACK without delay; `rttMs` is the
+   * round-trip time, 0 while unknown.
+   */
+  onReceived(now: number, packetNumber: number, ackEliciting: boolean, immediate = false, rttMs = 0): void {
     if (!this.#record(packetNumber)) return
     if (packetNumber > this.#largest) {
       this.#largest = packetNumber
@@ -56,8 +64,11 @@ export class AckTracker {
     this.#pending = true
     if (!ackEliciting) return
     this.#unacknowledged++
-    if (immediate || this.#unacknowledged >= ELICITING_THRESHOLD || this.#isOutOfOrder(packetNumber)) {
-      this.#deadline = Math.min(this.#deadline, now)
+    if (immediate || this.#isOutOfOrder(packetNumber)) this.#deadline = Math.min(this.#deadline, now)
+    else if (this.#unacknowledged >= ELICITING_THRESHOLD) {
+      const spacing = rttMs / ACKS_PER_ROUND_TRIP
+      const at = spacing < LEAST_SPACING_MS ? now : Math.max(now, this.#sentAt + Math.min(spacing, MAX_ACK_DELAY_MS))
+      this.#deadline = Math.min(this.#deadline, at)
     } else {
       this.#deadline = now + MAX_ACK_DELAY_MS
     }
@@ -75,7 +86,8 @@ export class AckTracker {
   }
 
   /** An ACK whose largest packet number is `largest` left: unless more has arrived since, nothing is owed. */
-  onAckSent(largest: number): void {
+  onAckSent(now: number, largest: number): void {
+    this.#sentAt = now
     if (largest < this.#largest) return
     this.#unacknowledged = 0
     this.#pending = false

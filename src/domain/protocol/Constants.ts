@@ -56,9 +56,12 @@ export const MAX_DEVICE_NAME_LENGTH = 64
 
 /** Packets: width of the replay window (RFC 6479). */
 export const REPLAY_WINDOW = 8192
-/** Bytes a stream may hold unacknowledged before a writer waits, and where it may go on. */
+/** Bytes a stream may hold unacknowledged before a writer waits, unless two congestion windows are more; half lets it go on. */
 export const SEND_BUFFER_HIGH = 1_048_576
-export const SEND_BUFFER_LOW = 524_288
+/** Receive windows grow to this many times their first size where they hold the sender back. */
+export const WINDOW_GROWTH = 16
+/** Datagrams of one session that are sealed, sent, or opened together; the kernel's limit for one call (UDP_MAX_SEGMENTS). */
+export const MAX_BURST_DATAGRAMS = 64
 /** Unreliable datagrams waiting to be sent; more are refused. */
 export const MAX_QUEUED_DATAGRAMS = 64
 /** Packets: at least this many between two packet numbers left out (RFC 9000 section 21.4), at most twice. */
@@ -125,3 +128,29 @@ export const PACER_BURST_MS = 2
 export const PACER_BURST_MAX = 524_288
 /** Milliseconds without the answer that the peer owes after which a session counts as stalled: another way may be tried. */
 export const STALL_MS = 2_500
+
+// Path MTU discovery (RFC 8899 section 5.1, unless said otherwise).
+
+/** Probes of one size lost before it is given up: MAX_PROBES. */
+export const MTU_MAX_PROBES = 3
+/** Milliseconds after which a probe without a fate counts as lost: PROBE_TIMER. */
+export const MTU_PROBE_TIMEOUT_MS = 15_000
+/** Milliseconds from the end of a search below the ceiling to the next: PMTU_RAISE_TIMER. */
+export const MTU_RAISE_MS = 600_000
+/** Milliseconds from the loss of a probe to the next of that size, so that one burst does not take them all (ours). */
+export const MTU_PROBE_GAP_MS = 50
+/** Packets and round trips of losses that make a black hole (ours). */
+export const MTU_HOLE_PACKETS = 6
+export const MTU_HOLE_ROUNDS = 3
+/** Milliseconds without probes after a black hole, doubled with each further one (ours). */
+export const MTU_REST_MS = 2000
+
+// Copies of small packets (ours).
+
+/** Packets decided without a loss after which small packets are no longer sent twice. */
+export const REDUNDANCY_MEMORY = 200
+/** Milliseconds from a packet to its copy, at most: longer than most bursts of loss, shorter than any repair. */
+export const REDUNDANCY_DELAY_MS = 10
+/** Packets, and bytes, that are copied together; more in so short a time are bulk. */
+export const REDUNDANCY_PACKETS = 8
+export const REDUNDANCY_BYTES = 3600

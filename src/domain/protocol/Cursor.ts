@@ -6,9 +6,9 @@
 import { MAX_VARINT } from "./Constants.ts"
 
 export class Reader {
-  readonly bytes: Uint8Array
+  bytes: Uint8Array
   offset: number
-  readonly end: number
+  end: number
   /** Set by the first read that did not fit. */
   failed = false
 
@@ -16,6 +16,14 @@ export class Reader {
     this.bytes = bytes
     this.offset = offset
     this.end = end
+  }
+
+  /** Begins anew, elsewhere. */
+  reset(bytes: Uint8Array, offset: number, end: number): void {
+    this.bytes = bytes
+    this.offset = offset
+    this.end = end
+    this.failed = false
   }
 
   get remaining(): number {
@@ -65,13 +73,15 @@ export class Reader {
   varint(): number {
     const at = this.#take(1)
     if (at < 0) return 0
-    const first = this.bytes[at] as number
+    const bytes = this.bytes
+    const first = bytes[at] as number
+    if (first < 0x40) return first
     const length = 1 << (first >> 6)
-    let value = first & 0x3f
-    if (length === 1) return value
-    const rest = this.#take(length - 1)
-    if (rest < 0) return 0
-    for (let i = 0; i < length - 1; i++) value = value * 256 + (this.bytes[rest + i] as number)
+    if (this.#take(length - 1) < 0) return 0
+    if (length === 2) return ((first & 0x3f) << 8) | (bytes[at + 1] as number)
+    const high = ((first & 0x3f) << 24) | this.#uint24(at + 1)
+    if (length === 4) return high
+    const value = high * 2 ** 32 + (bytes[at + 4] as number) * 2 ** 24 + this.#uint24(at + 5)
     if (value <= MAX_VARINT) return value
     this.failed = true
     return 0
@@ -88,6 +98,11 @@ export class Reader {
     return Uint8Array.from(this.view(length))
   }
 
+  #uint24(at: number): number {
+    const bytes = this.bytes
+    return ((bytes[at] as number) << 16) | ((bytes[at + 1] as number) << 8) | (bytes[at + 2] as number)
+  }
+
   #uint(at: number, length: number): number {
     let value = 0
     for (let i = 0; i < length; i++) value = value * 256 + (this.bytes[at + i] as number)
@@ -96,11 +111,18 @@ export class Reader {
 }
 
 export class Writer {
-  readonly bytes: Uint8Array
+  bytes: Uint8Array
   offset: number
-  readonly end: number
+  end: number
 
   constructor(bytes: Uint8Array, offset = 0, end = bytes.length) {
+    this.bytes = bytes
+    this.offset = offset
+    this.end = end
+  }
+
+  /** Begins anew, elsewhere. */
+  reset(bytes: Uint8Array, offset: number, end: number): void {
     this.bytes = bytes
     this.offset = offset
     this.end = end
@@ -137,9 +159,17 @@ export class Writer {
 
   varint(value: number): this {
     const length = varintLength(value)
-    const at = this.offset
-    this.#uint(value, length)
-    this.bytes[at] = (this.bytes[at] as number) | (Math.log2(length) << 6)
+    const at = this.#take(length)
+    const bytes = this.bytes
+    if (length === 1) bytes[at] = value
+    else if (length === 2) {
+      bytes[at] = 0x40 | (value >>> 8)
+      bytes[at + 1] = value
+    } else if (length === 4) this.#put32(at, (0x80000000 | value) >>> 0)
+    else {
+      this.#put32(at, (0xc0000000 | Math.floor(value / 2 ** 32)) >>> 0)
+      this.#put32(at + 4, value >>> 0)
+    }
     return this
   }
 
@@ -152,6 +182,14 @@ export class Writer {
     const at = this.#take(length)
     this.bytes.fill(value, at, at + length)
     return this
+  }
+
+  #put32(at: number, value: number): void {
+    const bytes = this.bytes
+    bytes[at] = value >>> 24
+    bytes[at + 1] = value >>> 16
+    bytes[at + 2] = value >>> 8
+    bytes[at + 3] = value
   }
 
   #uint(value: number, length: number): this {

@@ -4,7 +4,7 @@
  * Every datagram begins with 8 bytes that are looked up once: a session's connection id, the connection id of an attempt
  * of ours that awaits its answer, or the hint of a credential. What is in none of the tables leaves no trace but a counter.
  *
- * Sans-IO, as the Session: feed `handleDatagram`, `handleTimeout` and commands, then drain `pollTransmit`, `pollEvent` and
+ * Sans-IO, as the Session: feed `handleDatagrams`, `handleTimeout` and commands, then drain `pollBurst`, `pollEvent` and
  * `pollTimeout`. `now` is a steady clock in ms; `wallMs` the time of day, which hints and expiry follow.
  *
  * Two steps wait for the owner, because something has to be on disk first:
@@ -21,6 +21,7 @@ import {
   CONNECTION_ID_LENGTH,
   HALF_OPEN_MS,
   INITIATION_LENGTH,
+  MAX_BURST_DATAGRAMS,
   MAX_HALF_OPEN,
   MAX_SESSIONS_PER_CREDENTIAL,
   MAX_SESSIONS_PER_HOST,
@@ -31,6 +32,7 @@ import {
 } from "./Constants.ts"
 import type { Admission } from "./Credential.ts"
 import { hex } from "./Cursor.ts"
+import { type Deadline, DeadlineHeap } from "./DeadlineHeap.ts"
 import { type Attempt, Dial, type DialOptions } from "./Dial.ts"
 import * as Envelope from "./Envelope.ts"
 import * as HandshakeMessage from "./HandshakeMessage.ts"
@@ -39,7 +41,15 @@ import * as KeySchedule from "./KeySchedule.ts"
 import type { Limits } from "./Limits.ts"
 import * as Noise from "./Noise.ts"
 import { type Entropy, type KeyPair, NONCE_LENGTH, type Primitives } from "./Primitives.ts"
-import { type DirectionSecrets, NO_STATS, Session, type SessionEvent, type Stats, type Transmit } from "./Session.ts"
+import {
+  type Burst,
+  type DirectionSecrets,
+  NO_STATS,
+  Session,
+  type SessionEvent,
+  type Stats,
+  type Transmit
+} from "./Session.ts"
 
 export interface EndpointOptions {
   readonly primitives: Primitives
@@ -47,11 +57,15 @@ export interface EndpointOptions {
   /** Our static key pair: whom clients reach, or who a client is. */
   readonly identity: KeyPair
   readonly limits: Limits
+  /** How many times their first size receive windows may grow to; without it `WINDOW_GROWTH`. */
+  readonly windowGrowth?: number | undefined
   readonly congestion: Congestion.Factory
   readonly keepAliveMs: number
   readonly deadAfterMs: number
   /** Sessions at a time, half-open ones included. */
   readonly maxSessions: number
+  /** Bytes of the largest datagram worth trying towards an address; without it `MAX_DATAGRAM_LENGTH` for all. */
+  readonly datagramCeiling?: ((remote: Address) => number) | undefined
 }
 
 /** Names a session, an initiation or a dial of this endpoint; never used twice. */
@@ -133,7 +147,7 @@ interface Pending {
   readonly expiresAt: number
 }
 
-interface Slot {
+interface Slot extends Deadline {
   readonly handle: Handle
   readonly session: Session
   /** Absent for a session we dialled. */
@@ -173,8 +187,12 @@ export class Endpoint {
   readonly #dials = new Map<Handle, Dial>()
   readonly #pending = new Map<Handle, Pending>()
   readonly #dirty: Array<Slot> = []
+  readonly #deadlines = new DeadlineHeap<Slot>()
   readonly #transmits: Array<Transmit> = []
   readonly #events: Array<EndpointEvent> = []
+  readonly #single: Array<Transmit> = []
+  /** Of the last `pollBurst` that answered bytes. */
+  burst: Burst = { remote: { host: "", port: 0 }, segment: 0 }
   #nextHandle = 1
   #wallOffset: number
 
@@ -277,10 +295,13 @@ export class Endpoint {
       phase: "half-open",
       halfOpenUntil: now + HALF_OPEN_MS,
       heardAt: now,
-      dirty: false
+      dirty: false,
+      deadline: Number.POSITIVE_INFINITY,
+      heapIndex: -1
     }
     this.#slots.set(slot.handle, slot)
     this.#routes.add(localId, { type: "session", slot })
+    this.#schedule(slot)
     this.#transmits.push({ bytes, remote })
   }
 
@@ -363,32 +384,54 @@ export class Endpoint {
 
   // -- input -------------------------------------------------------------------------------------------------------
 
+  /** One datagram; it is opened where it lies. */
   handleDatagram(now: number, remote: Address, bytes: Uint8Array): void {
-    // Nothing can be sent to port 0: who claims it wants no answer.
-    if (bytes.length < CONNECTION_ID_LENGTH || bytes.length % PADDING_BLOCK !== 0 || remote.port === 0) {
-      this.drops.unknown++
-      return
-    }
-    const route = this.#routes.get(bytes)
-    if (route === undefined) {
-      if (bytes.length === INITIATION_LENGTH) this.#onInitiation(now, remote, bytes)
-      else this.drops.unknown++
-    } else if (route.type === "attempt") this.#onAnswer(now, remote, bytes, route.dial, route.attempt)
-    else {
-      const outcome = route.slot.session.handleDatagram(now, remote, bytes)
-      if (outcome === "accepted") {
-        route.slot.heardAt = now
-        this.#mark(route.slot)
-      } else if (outcome !== "ignored") this.drops[outcome]++
+    this.#single[0] = { bytes, remote }
+    this.handleDatagrams(now, this.#single)
+  }
+
+  /** Datagrams that came together; they are opened where they lie and may be kept. */
+  handleDatagrams(now: number, batch: ReadonlyArray<Transmit>): void {
+    for (let i = 0; i < batch.length; ) {
+      const { bytes, remote } = batch[i] as Transmit
+      i++
+      // Nothing can be sent to port 0: who claims it wants no answer.
+      if (bytes.length < CONNECTION_ID_LENGTH || bytes.length % PADDING_BLOCK !== 0 || remote.port === 0) {
+        this.drops.unknown++
+        continue
+      }
+      const route = this.#routes.get(bytes)
+      if (route === undefined) {
+        if (bytes.length === INITIATION_LENGTH) this.#onInitiation(now, remote, bytes)
+        else this.drops.unknown++
+      } else if (route.type === "attempt") this.#onAnswer(now, remote, bytes, route.dial, route.attempt)
+      else {
+        const from = i - 1
+        while (i < batch.length && i - from < MAX_BURST_DATAGRAMS && follows(batch[i] as Transmit, bytes)) i++
+        this.#toSession(now, route.slot, batch, from, i)
+      }
     }
   }
 
+  #toSession(now: number, slot: Slot, batch: ReadonlyArray<Transmit>, from: number, to: number): void {
+    const { session } = slot
+    const { unopened, replayed } = session
+    if (session.handleDatagrams(now, batch, from, to) > 0) {
+      slot.heardAt = now
+      this.#mark(slot)
+    }
+    this.drops.unopened += session.unopened - unopened
+    this.drops.replayed += session.replayed - replayed
+  }
+
   handleTimeout(now: number): void {
-    for (const slot of this.#slots.values()) {
+    for (let slot = this.#deadlines.expired(now); slot !== undefined; slot = this.#deadlines.expired(now)) {
       if (slot.phase !== "up" && slot.server !== undefined && now >= slot.halfOpenUntil) {
         slot.session.abandon()
         this.#remove(slot)
-      } else if (slot.session.pollTimeout() <= now) {
+      } else {
+        // What follows from it is known when the session was drained; until then it has no deadline.
+        this.#deadlines.set(slot, Number.POSITIVE_INFINITY)
         slot.session.handleTimeout(now)
         this.#mark(slot)
       }
@@ -399,37 +442,61 @@ export class Endpoint {
 
   // -- output ------------------------------------------------------------------------------------------------------
 
+  /** The next datagram, in a buffer of its own: for owners that send one at a time. */
   pollTransmit(now: number): Transmit | undefined {
     const queued = this.#transmits.shift()
     if (queued !== undefined) return queued
+    let transmit: Transmit | undefined
+    this.#pollSessions(now, (session) => {
+      transmit = session.pollTransmit(now)
+      return transmit !== undefined
+    })
+    return transmit
+  }
+
+  /**
+   * Writes the next datagrams into `buffer` from `start` on, where there is room for 64 KiB: all go to one address and have
+   * `burst.segment` bytes but the last, which may be shorter. Answers how many bytes; 0 when nobody has anything to send.
+   */
+  pollBurst(now: number, buffer: Uint8Array, start: number): number {
+    const queued = this.#transmits.shift()
+    if (queued !== undefined) {
+      buffer.set(queued.bytes, start)
+      this.burst = { remote: queued.remote, segment: queued.bytes.length }
+      return queued.bytes.length
+    }
+    let length = 0
+    this.#pollSessions(now, (session) => {
+      length = session.pollBurst(now, buffer, start)
+      this.burst = session.burst
+      return length > 0
+    })
+    return length
+  }
+
+  /** Asks the sessions that may want to send, in turns, until one does. */
+  #pollSessions(now: number, poll: (session: Session) => boolean): void {
     while (this.#dirty.length > 0) {
       const slot = this.#dirty[0] as Slot
-      const transmit = slot.session.pollTransmit(now)
+      const sent = poll(slot.session)
       this.#dirty.shift()
-      if (transmit !== undefined) {
-        // Sessions take turns, a datagram each.
+      if (sent) {
         this.#dirty.push(slot)
-        return transmit
+        return
       }
       slot.dirty = false
       this.#collect(now, slot)
+      this.#schedule(slot)
     }
-    return undefined
   }
 
-  /** Only complete after `pollTransmit` answered `undefined`. */
+  /** Only complete after `pollBurst` answered 0. */
   pollEvent(): EndpointEvent | undefined {
     return this.#events.shift()
   }
 
   pollTimeout(): number {
-    let earliest = Number.POSITIVE_INFINITY
-    for (const slot of this.#slots.values()) {
-      const at = slot.session.pollTimeout()
-      if (at < earliest) earliest = at
-      if (slot.phase !== "up" && slot.server !== undefined && slot.halfOpenUntil < earliest)
-        earliest = slot.halfOpenUntil
-    }
+    let earliest = this.#deadlines.earliest
     for (const dial of this.#dials.values()) if (dial.deadline < earliest) earliest = dial.deadline
     for (const pending of this.#pending.values()) if (pending.expiresAt < earliest) earliest = pending.expiresAt
     return earliest
@@ -512,10 +579,13 @@ export class Endpoint {
       phase: "half-open",
       halfOpenUntil: Number.POSITIVE_INFINITY,
       heardAt: now,
-      dirty: false
+      dirty: false,
+      deadline: Number.POSITIVE_INFINITY,
+      heapIndex: -1
     }
     this.#slots.set(slot.handle, slot)
     this.#routes.add(localId, { type: "session", slot })
+    this.#schedule(slot)
     const { observed, enrolment } = answer
     const { invitation, skewMs } = attempt
     this.#events.push({
@@ -543,7 +613,7 @@ export class Endpoint {
     noise.wipe()
     const client = this.#secrets(initiatorKey)
     const server = this.#secrets(responderKey)
-    const { limits, entropy, congestion, keepAliveMs, deadAfterMs } = this.#options
+    const { limits, entropy, congestion, windowGrowth, keepAliveMs, deadAfterMs, datagramCeiling } = this.#options
     return new Session(now, {
       role,
       localId,
@@ -556,7 +626,9 @@ export class Endpoint {
       entropy,
       congestion,
       keepAliveMs,
-      deadAfterMs
+      deadAfterMs,
+      windowGrowth,
+      datagramCeiling
     })
   }
 
@@ -566,7 +638,7 @@ export class Endpoint {
     const headerKey = KeySchedule.headerKey(primitives, key)
     const secrets = {
       header: primitives.maskKey(headerKey),
-      keys: { aead: primitives.aeadKey(traffic.aead), iv: traffic.iv }
+      keys: { packet: primitives.packetKey(traffic.aead), iv: traffic.iv }
     }
     for (const bytes of [key, traffic.aead, headerKey]) bytes.fill(0)
     return secrets
@@ -682,9 +754,19 @@ export class Endpoint {
     this.#dirty.push(slot)
   }
 
+  /** Takes note of when a session wants to be woken. */
+  #schedule(slot: Slot): void {
+    if (!this.#slots.has(slot.handle)) return
+    const halfOpen = slot.phase !== "up" && slot.server !== undefined
+    const at = slot.session.pollTimeout()
+    this.#deadlines.set(slot, halfOpen ? Math.min(at, slot.halfOpenUntil) : at)
+  }
+
   #remove(slot: Slot): void {
+    this.#deadlines.set(slot, Number.POSITIVE_INFINITY)
     this.#slots.delete(slot.handle)
     this.#routes.delete(slot.session.localId)
+    slot.session.wipe()
   }
 
   #freshId(): Uint8Array {
@@ -693,6 +775,13 @@ export class Endpoint {
       if (this.#routes.get(id) === undefined) return id
     }
   }
+}
+
+/** Whether a datagram carries the connection id of another. */
+const follows = ({ bytes, remote }: Transmit, other: Uint8Array): boolean => {
+  if (bytes.length < CONNECTION_ID_LENGTH || remote.port === 0) return false
+  for (let i = 0; i < CONNECTION_ID_LENGTH; i++) if (bytes[i] !== other[i]) return false
+  return true
 }
 
 /** Closed by one side and only remembered for stragglers. */

@@ -24,8 +24,8 @@
  *     1b RETIRE_CID       sequence v
  *
  * A zero byte is a PADDING frame, so a packet is padded by leaving zeros. Gap and length of an ACK count as in RFC 9000
- * section 19.3.1. Over-long variable-length integers are accepted. `decode` bounds the frames of a packet, the ranges of an
- * ACK and the length of a reason, and is all or nothing: one malformed frame condemns the packet.
+ * section 19.3.1. Over-long variable-length integers are accepted. Decoding bounds the frames of a packet, the ranges of an
+ * ACK and the length of a reason; one malformed frame ends the session.
  */
 import type { Address } from "./Address.ts"
 import * as AddressCodec from "./AddressCodec.ts"
@@ -233,24 +233,44 @@ const COMPROMISED = 0x24
 const COMPROMISED_ACK = 0x25
 const CLOSE = 0x26
 
+const EMPTY = new Uint8Array(0)
+
 // -- decoding ------------------------------------------------------------------------------------------------------
 
 /**
- * The frames of a packet's whole plaintext, a run of padding being one; `data`, `token`, `key` and `cid` are views into
- * `bytes`. `undefined` when the packet is empty or anything in it is malformed: a protocol violation by an authenticated
- * peer. Never throws.
+ * The frames of one packet after another, one frame at a time: `begin`, then `next` until it answers `undefined`, then look
+ * at `malformed`. `data`, `token`, `key` and `cid` are views into the packet. Never throws.
  */
-export const decode = (bytes: Uint8Array): ReadonlyArray<Frame> | undefined => {
-  if (bytes.length === 0) return undefined
-  const reader = new Reader(bytes)
-  const frames: Array<Frame> = []
-  while (reader.remaining > 0) {
-    if (frames.length === MAX_FRAMES_PER_PACKET) return undefined
-    const frame = decodeFrame(reader)
-    if (frame === undefined || reader.failed) return undefined
-    frames.push(frame)
+export class Decoder {
+  readonly #reader = new Reader(EMPTY)
+  #count = 0
+  /** The packet is empty, or what came last was no frame: a protocol violation by an authenticated peer. */
+  malformed = false
+
+  /** The plaintext lies in `bytes` from `start` to `end`. */
+  begin(bytes: Uint8Array, start: number, end: number): void {
+    this.#reader.reset(bytes, start, end)
+    this.#count = 0
+    this.malformed = start >= end
   }
-  return frames
+
+  next(): Frame | undefined {
+    const reader = this.#reader
+    if (this.malformed || reader.remaining <= 0) return undefined
+    const frame = this.#count++ < MAX_FRAMES_PER_PACKET ? decodeFrame(reader) : undefined
+    if (frame !== undefined && !reader.failed) return frame
+    this.malformed = true
+    return undefined
+  }
+}
+
+/** The frames of a packet's whole plaintext, a run of padding being one; `undefined` when anything in it is malformed. */
+export const decode = (bytes: Uint8Array): ReadonlyArray<Frame> | undefined => {
+  const decoder = new Decoder()
+  decoder.begin(bytes, 0, bytes.length)
+  const frames: Array<Frame> = []
+  for (let frame = decoder.next(); frame !== undefined; frame = decoder.next()) frames.push(frame)
+  return decoder.malformed ? undefined : frames
 }
 
 /** One frame; `undefined` when it is malformed. Fields read past the end come out as zeros and `reader.failed` is set. */
@@ -426,9 +446,7 @@ export const encodedLength = (frame: Frame): number => {
 export const encode = (writer: Writer, frame: Frame): void => {
   switch (frame.type) {
     case "Stream":
-      check(frame.offset + frame.data.length <= MAX_VARINT, frame)
-      writer.u8(frame.fin ? STREAM_FIN : STREAM)
-      writer.varint(frame.id).varint(frame.offset).varint(frame.data.length).put(frame.data)
+      encodeStream(writer, frame.id, frame.offset, frame.data, frame.fin)
       return
     case "Ack":
       encodeAck(writer, frame)
@@ -499,6 +517,13 @@ export const encode = (writer: Writer, frame: Frame): void => {
       return
     }
   }
+}
+
+/** Writes a STREAM frame, as `encode` does. */
+export const encodeStream = (writer: Writer, id: number, offset: number, data: Uint8Array, fin: boolean): void => {
+  if (offset + data.length > MAX_VARINT) throw new RangeError("Frame: no valid Stream")
+  writer.u8(fin ? STREAM_FIN : STREAM)
+  writer.varint(id).varint(offset).varint(data.length).put(data)
 }
 
 /** Whether the peer owes an ACK for a packet with this frame (RFC 9002 section 2). */

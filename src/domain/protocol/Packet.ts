@@ -1,6 +1,6 @@
 /**
- * Transport datagrams, sealed and opened. This module owns the bytes; keys, epochs, the replay window and the meaning of
- * the plaintext belong to the session.
+ * Transport datagrams, sealed and opened where they lie. This module owns the bytes; keys, epochs, the replay window and the
+ * meaning of the plaintext belong to the session.
  *
  *     0        connection id     8   in clear: the receiver's table look-up
  *     8        header            8   2 bits epoch mod 4, 62 bits packet number, big-endian; masked
@@ -10,19 +10,23 @@
  * Mask: the header is XORed with the first 8 bytes of AES-256-ECB(header key, first 16 ciphertext bytes) (RFC 9001 section
  * 5.4). Nonce: the direction's 12-byte IV, its last 8 bytes XORed with the packet number (RFC 9001 section 5.3). Associated
  * data: connection id and unmasked header. Both directions have keys of their own, so a reflected datagram fails.
+ *
+ * A cipher call costs more than the block it encrypts, so masks are made for many datagrams at a time: a sender seals a
+ * burst and masks it as a whole, a receiver prepares what came together and then takes it one by one.
  */
 import {
   CONNECTION_ID_LENGTH,
+  MAX_BURST_DATAGRAMS,
   MAX_PACKET_LENGTH,
   MAX_PACKET_NUMBER,
   PACKET_HEADER_LENGTH,
   PADDING_BLOCK
 } from "./Constants.ts"
-import { type AeadKey, type MaskKey, NONCE_LENGTH, TAG_LENGTH } from "./Primitives.ts"
+import { type MaskKey, NONCE_LENGTH, type PacketKey, TAG_LENGTH } from "./Primitives.ts"
 
 /** One direction's keys of one epoch; `iv` is 12 bytes. */
 export interface DirectionKeys {
-  readonly aead: AeadKey
+  readonly packet: PacketKey
   readonly iv: Uint8Array
 }
 
@@ -41,27 +45,62 @@ export const MIN_LENGTH = OVERHEAD + PADDING_BLOCK
 const SAMPLE_LENGTH = 16
 const WORD = 2 ** 32
 
-/** Writes `iv` XOR `high ‖ low` (two 32-bit halves of a packet number) into `nonce`. */
-const writeNonce = (nonce: Uint8Array, iv: Uint8Array, high: number, low: number): void => {
-  for (let i = 0; i < 4; i++) nonce[i] = iv[i] as number
-  for (let i = 0; i < 4; i++) {
-    const shift = 24 - 8 * i
-    nonce[4 + i] = (iv[4 + i] as number) ^ (high >>> shift)
-    nonce[8 + i] = (iv[8 + i] as number) ^ (low >>> shift)
+/** Whether a transport datagram may have this length. */
+const isLength = (length: number): boolean =>
+  length >= MIN_LENGTH && length <= MAX_PACKET_LENGTH && length % PADDING_BLOCK === 0
+
+/** Samples of many datagrams, to be encrypted in one call. */
+class Samples {
+  readonly bytes = new Uint8Array(MAX_BURST_DATAGRAMS * SAMPLE_LENGTH)
+
+  /** Copies the first ciphertext bytes of the datagram that begins at `start`. */
+  take(index: number, buffer: Uint8Array, start: number): void {
+    const bytes = this.bytes
+    const to = index * SAMPLE_LENGTH
+    const from = start + PACKET_HEADER_LENGTH
+    for (let i = 0; i < SAMPLE_LENGTH; i++) bytes[to + i] = buffer[from + i] as number
   }
 }
 
-/** Copies the first ciphertext bytes of `datagram` into `sample`. */
-const readSample = (sample: Uint8Array, datagram: Uint8Array): void => {
-  for (let i = 0; i < SAMPLE_LENGTH; i++) sample[i] = datagram[PACKET_HEADER_LENGTH + i] as number
+/** XORs the header of the datagram at `start` with the mask's block at `index`. */
+const applyMask = (buffer: Uint8Array, start: number, masks: Uint8Array, index: number): void => {
+  const from = index * SAMPLE_LENGTH
+  const to = start + CONNECTION_ID_LENGTH
+  for (let i = 0; i < 8; i++) buffer[to + i] = (buffer[to + i] as number) ^ (masks[from + i] as number)
 }
 
-/** Seals one direction of one session. Not re-entrant: nonce, header and sample are scratch buffers. */
+/** The direction's IV XORed with a packet number, given as two halves of 32 bits. */
+class Nonce {
+  readonly bytes = new Uint8Array(NONCE_LENGTH)
+  #iv: Uint8Array | undefined
+  #high = -1
+
+  set(iv: Uint8Array, high: number, low: number): void {
+    const bytes = this.bytes
+    if (iv !== this.#iv || high !== this.#high) {
+      this.#iv = iv
+      this.#high = high
+      for (let i = 0; i < 4; i++) {
+        bytes[i] = iv[i] as number
+        bytes[4 + i] = (iv[4 + i] as number) ^ (high >>> (24 - 8 * i))
+      }
+    }
+    bytes[8] = (iv[8] as number) ^ (low >>> 24)
+    bytes[9] = (iv[9] as number) ^ (low >>> 16)
+    bytes[10] = (iv[10] as number) ^ (low >>> 8)
+    bytes[11] = (iv[11] as number) ^ low
+  }
+}
+
+/** Seals one direction of one session. */
 export class Sealer {
   readonly #mask: MaskKey
-  readonly #nonce = new Uint8Array(NONCE_LENGTH)
-  readonly #header = new Uint8Array(PACKET_HEADER_LENGTH)
-  readonly #sample = new Uint8Array(SAMPLE_LENGTH)
+  readonly #nonce = new Nonce()
+  readonly #samples = new Samples()
+  /** Sealed and not yet masked: where they begin in `#buffer`. */
+  readonly #starts = new Int32Array(MAX_BURST_DATAGRAMS)
+  #count = 0
+  #buffer: Uint8Array | undefined
   #last = -1
 
   constructor(header: MaskKey) {
@@ -69,63 +108,69 @@ export class Sealer {
   }
 
   /**
-   * A fresh datagram of exactly `plaintext.length + OVERHEAD` bytes. Packet numbers must rise from call to call, over all
-   * epochs and paths, so no nonce can recur. Throws `RangeError` for a number that does not rise or exceeds
-   * `MAX_PACKET_NUMBER`, a plaintext that is empty, unpadded or too long, and a connection id or IV of the wrong length.
+   * Seals the datagram that lies in `buffer` from `start` to `end`, its plaintext already in place (after 16 bytes, before
+   * 16 bytes); the header stays unmasked until `mask`. Packet numbers must rise from call to call, over all epochs and
+   * paths, so no nonce can recur. Throws `RangeError` for a number that does not rise or exceeds `MAX_PACKET_NUMBER`, a
+   * plaintext that is empty, unpadded or too long, and a connection id or IV of the wrong length.
    */
   seal(
     keys: DirectionKeys,
     epoch: number,
     connectionId: Uint8Array,
     packetNumber: number,
-    plaintext: Uint8Array
-  ): Uint8Array {
+    buffer: Uint8Array,
+    start: number,
+    end: number
+  ): void {
     if (!Number.isInteger(packetNumber) || packetNumber <= this.#last || packetNumber > MAX_PACKET_NUMBER) {
       throw new RangeError(`Packet: number ${packetNumber} may not follow ${this.#last}`)
     }
-    const length = plaintext.length + OVERHEAD
-    if (length < MIN_LENGTH || length > MAX_PACKET_LENGTH || length % PADDING_BLOCK !== 0) {
-      throw new RangeError(`Packet: a plaintext of ${plaintext.length} bytes is not padded or does not fit`)
+    if (!isLength(end - start)) {
+      throw new RangeError(`Packet: a plaintext of ${end - start - OVERHEAD} bytes is not padded or does not fit`)
     }
     if (connectionId.length !== CONNECTION_ID_LENGTH || keys.iv.length !== NONCE_LENGTH) {
       throw new RangeError("Packet: connection id or IV of the wrong length")
     }
+    if (this.#count === MAX_BURST_DATAGRAMS || (this.#count > 0 && this.#buffer !== buffer)) this.mask()
     this.#last = packetNumber
     const low = packetNumber >>> 0
     const high = Math.floor(packetNumber / WORD)
     const first = ((epoch & 3) << 30) | high
-    const header = this.#header
-    header.set(connectionId)
+    for (let i = 0; i < CONNECTION_ID_LENGTH; i++) buffer[start + i] = connectionId[i] as number
+    const at = start + CONNECTION_ID_LENGTH
     for (let i = 0; i < 4; i++) {
       const shift = 24 - 8 * i
-      header[CONNECTION_ID_LENGTH + i] = first >>> shift
-      header[CONNECTION_ID_LENGTH + 4 + i] = low >>> shift
+      buffer[at + i] = first >>> shift
+      buffer[at + 4 + i] = low >>> shift
     }
-    writeNonce(this.#nonce, keys.iv, high, low)
+    this.#nonce.set(keys.iv, high, low)
+    keys.packet.seal(this.#nonce.bytes, buffer, start, end)
+    this.#samples.take(this.#count, buffer, start)
+    this.#starts[this.#count++] = start
+    this.#buffer = buffer
+  }
 
-    const datagram = new Uint8Array(length)
-    keys.aead.sealInto(this.#nonce, header, plaintext, datagram, PACKET_HEADER_LENGTH)
-    readSample(this.#sample, datagram)
-    const mask = this.#mask.mask(this.#sample)
-    datagram.set(header)
-    for (let i = 0; i < 8; i++) {
-      const at = CONNECTION_ID_LENGTH + i
-      datagram[at] = (datagram[at] as number) ^ (mask[i] as number)
-    }
-    return datagram
+  /** Masks the headers of all that was sealed since the last call, which must still be where it was. */
+  mask(): void {
+    const buffer = this.#buffer
+    if (buffer === undefined) return
+    const masks = this.#mask.mask(this.#samples.bytes, this.#count)
+    for (let i = 0; i < this.#count; i++) applyMask(buffer, this.#starts[i] as number, masks, i)
+    this.#count = 0
+    this.#buffer = undefined
   }
 }
 
 /**
- * Opens one direction of one session: `header` to learn the epoch and packet number, so that the caller may consult its
- * replay window and choose keys, then `open`. Not re-entrant.
+ * Opens one direction of one session: `prepare` what came together, then for each `header`, to learn the epoch and packet
+ * number, so that the caller may consult its replay window and choose keys, and `open`. Datagrams are changed: after
+ * `header` theirs is unmasked, after `open` their plaintext lies where the ciphertext was.
  */
 export class Opener implements Header {
   readonly #mask: MaskKey
-  readonly #nonce = new Uint8Array(NONCE_LENGTH)
-  readonly #header = new Uint8Array(PACKET_HEADER_LENGTH)
-  readonly #sample = new Uint8Array(SAMPLE_LENGTH)
-  #datagram: Uint8Array | undefined
+  readonly #nonce = new Nonce()
+  readonly #samples = new Samples()
+  #masks: Uint8Array = new Uint8Array(0)
   #high = 0
   #low = 0
   /** Of the last datagram given to `header`, not authenticated. */
@@ -137,34 +182,33 @@ export class Opener implements Header {
     this.#mask = header
   }
 
+  /** Makes the masks of the datagrams `from` to `to`, at most `MAX_BURST_DATAGRAMS`; good until the next call. */
+  prepare(datagrams: ReadonlyArray<{ readonly bytes: Uint8Array }>, from: number, to: number): void {
+    for (let i = from; i < to; i++) {
+      const { bytes } = datagrams[i] as { readonly bytes: Uint8Array }
+      if (isLength(bytes.length)) this.#samples.take(i - from, bytes, 0)
+    }
+    this.#masks = this.#mask.mask(this.#samples.bytes, to - from)
+  }
+
   /**
-   * Unmasks the header. `undefined` for a length that no transport datagram has and for packet numbers beyond
-   * `MAX_PACKET_NUMBER`. The answer is this object: it holds until the next call.
+   * Unmasks the header of a datagram, the `index`-th of those prepared. `undefined`, and nothing changed, for a length that
+   * no transport datagram has; `undefined` for packet numbers beyond `MAX_PACKET_NUMBER`. The answer is this object: it
+   * holds until the next call.
    */
-  header(datagram: Uint8Array): Header | undefined {
-    this.#datagram = undefined
-    const length = datagram.length
-    if (length < MIN_LENGTH || length > MAX_PACKET_LENGTH || length % PADDING_BLOCK !== 0) return undefined
-    readSample(this.#sample, datagram)
-    const mask = this.#mask.mask(this.#sample)
-    const header = this.#header
-    for (let i = 0; i < CONNECTION_ID_LENGTH; i++) header[i] = datagram[i] as number
+  header(datagram: Uint8Array, index: number): Header | undefined {
+    if (!isLength(datagram.length)) return undefined
+    applyMask(datagram, 0, this.#masks, index)
     let first = 0
     let low = 0
     for (let i = 0; i < 4; i++) {
-      const at = CONNECTION_ID_LENGTH + i
-      const a = (datagram[at] as number) ^ (mask[i] as number)
-      const b = (datagram[at + 4] as number) ^ (mask[i + 4] as number)
-      header[at] = a
-      header[at + 4] = b
-      first = (first << 8) | a
-      low = (low << 8) | b
+      first = (first << 8) | (datagram[CONNECTION_ID_LENGTH + i] as number)
+      low = (low << 8) | (datagram[CONNECTION_ID_LENGTH + 4 + i] as number)
     }
     const high = first & 0x3fffffff
     const packetNumber = high * WORD + (low >>> 0)
     // 62 bits do not fit a double exactly, but rounding never brings a larger number down to the limit.
     if (packetNumber > MAX_PACKET_NUMBER) return undefined
-    this.#datagram = datagram
     this.#high = high
     this.#low = low
     this.epochBits = first >>> 30
@@ -173,12 +217,11 @@ export class Opener implements Header {
   }
 
   /**
-   * The plaintext, or `undefined` when the datagram does not authenticate under `keys`. `header` need not have been called
-   * for it, but its work is reused when it was; the same datagram may be tried under several keys.
+   * Opens the datagram whose `header` was the last: its plaintext lies between `PACKET_HEADER_LENGTH` and `TAG_LENGTH` from
+   * the end. False when it does not authenticate under `keys`; then its text is lost.
    */
-  open(keys: DirectionKeys, datagram: Uint8Array): Uint8Array | undefined {
-    if (this.#datagram !== datagram && this.header(datagram) === undefined) return undefined
-    writeNonce(this.#nonce, keys.iv, this.#high, this.#low)
-    return keys.aead.open(this.#nonce, this.#header, datagram.subarray(PACKET_HEADER_LENGTH))
+  open(keys: DirectionKeys, datagram: Uint8Array): boolean {
+    this.#nonce.set(keys.iv, this.#high, this.#low)
+    return keys.packet.open(this.#nonce.bytes, datagram, 0, datagram.length)
   }
 }

@@ -32,14 +32,30 @@ export interface AeadKey {
   readonly open: (nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array) => Uint8Array | undefined
 }
 
-/** AES-256-ECB of single blocks, for header masks (RFC 9001 section 5.4.3). */
+/**
+ * AES-256-GCM under one key for transport packets, which are sealed and opened where they lie: in `buffer` from `start` to
+ * `end`, a 16-byte unmasked header (the associated data), the text, and 16 bytes of tag.
+ */
+export interface PacketKey {
+  /** Encrypts the text and writes the tag. `nonce` is 12 bytes. */
+  readonly seal: (nonce: Uint8Array, buffer: Uint8Array, start: number, end: number) => void
+  /** Decrypts the text; false when the tag does not verify, and then the text is anything. */
+  readonly open: (nonce: Uint8Array, buffer: Uint8Array, start: number, end: number) => boolean
+  /** Forgets the key; not to be used afterwards. */
+  readonly wipe: () => void
+}
+
+/** AES-256-ECB, for header masks (RFC 9001 section 5.4.3). */
 export interface MaskKey {
-  /** The encrypted block of a 16-byte sample; valid until the next call. */
-  readonly mask: (sample: Uint8Array) => Uint8Array
+  /** Encrypts the first `count` blocks of 16 bytes of `samples`; the answer is valid until the next call. */
+  readonly mask: (samples: Uint8Array, count: number) => Uint8Array
+  /** Forgets the key; not to be used afterwards. */
+  readonly wipe: () => void
 }
 
 export interface Primitives {
   readonly aeadKey: (key: Uint8Array) => AeadKey
+  readonly packetKey: (key: Uint8Array) => PacketKey
   readonly maskKey: (key: Uint8Array) => MaskKey
   /** The key pair of a 32-byte X25519 private key. */
   readonly keyPair: (privateKey: Uint8Array) => KeyPair

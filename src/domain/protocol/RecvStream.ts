@@ -2,10 +2,10 @@
  * The incoming half of one stream: puts bytes back into order, holds the peer to its limits, and hands out what is
  * contiguous.
  *
- * Bytes that arrive in order are kept as they came (the caller gives its buffer away; one mostly filled with something else
- * is copied from). Everything else is copied into pages by its offset, so that overlaps and single bytes cost nothing more
- * than the window: at most about twice `window` bytes are held, whatever the peer sends. Where copies of a byte differ, one
- * of them is delivered.
+ * Bytes that arrive in order are gathered in blocks, so that a reader gets many packets' worth at once; large pieces that
+ * fill most of their buffer are kept as they came (the caller gives its buffer away). What arrives out of order is copied into
+ * pages by its offset. So overlaps and single bytes cost nothing more than the window: at most about twice `window` bytes and
+ * one block are held, whatever the peer sends. Where copies of a byte differ, one of them is delivered.
  *
  * What is acknowledged cannot be dropped, so a peer that leaves more gaps than loss explains (1,024, or one per KiB of
  * window) is answered as one that violates flow control.
@@ -25,24 +25,38 @@ export type State = "open" | "sizeKnown" | "received" | "finished" | "reset"
 export type Outcome = { readonly fresh: number } | "flow-control" | "final-size"
 
 const PAGE = 4096
-/** Bytes: shorter pieces are gathered in pages once this many pieces wait to be read. */
-const SMALL = 1024
-const MAX_SMALL_PIECES = 16
+/** Bytes: a block's first size, and its largest, reached by doubling as blocks fill up. */
+const LEAST_BLOCK = 4096
+const LARGEST_BLOCK = 65_536
+/** Bytes: pieces from here on are kept as they came where that wastes less than half; a lone short one gets no block. */
+const LARGE = 8192
+const SHORT = 1024
 const LEAST_GAPS = 1024
 
 export class RecvStream {
   readonly id: number
-  readonly #window: number
+  readonly #maxWindow: number
+  #window: number
   #limit: number
+  #grantedAt = Number.NEGATIVE_INFINITY
   /** End of what has been read, of what can be read, and of what has been seen. */
   #consumed = 0
   #contiguous = 0
   #highest = 0
   #finalSize: number | undefined
-  /** In-order pieces kept as they came, and where they start; the first `#head` were read. The rest is in pages. */
+  /**
+   * In-order pieces: buffers, what of them counts, and the offset at which that starts; the first `#head` were read. The rest
+   * is in pages.
+   */
   #pieces: Array<Uint8Array> = []
+  #froms: Array<number> = []
+  #tos: Array<number> = []
   #starts: Array<number> = []
   #head = 0
+  /** The block being filled; its bytes from `#blockUsed` on are free. */
+  #block = EMPTY
+  #blockUsed = 0
+  #blockSize = LEAST_BLOCK
   readonly #pages = new Map<number, Uint8Array>()
   /** Bytes in pages beyond `#contiguous`. */
   readonly #beyond: RangeSet
@@ -51,12 +65,13 @@ export class RecvStream {
   #endSeen = false
   readonly #outcome = { fresh: 0 }
 
-  /** `window`: bytes the peer may send beyond what was read. */
-  constructor(id: number, window: number) {
+  /** `window`: bytes the peer may send beyond what was read, at first and at most. */
+  constructor(id: number, window: number, maxWindow = window) {
     this.id = id
     this.#window = window
+    this.#maxWindow = maxWindow
     this.#limit = window
-    this.#beyond = new RangeSet(Math.max(LEAST_GAPS, Math.ceil(window / 1024)))
+    this.#beyond = new RangeSet(Math.max(LEAST_GAPS, Math.ceil(maxWindow / 1024)))
   }
 
   get state(): State {
@@ -109,8 +124,10 @@ export class RecvStream {
 
   /** Bytes of memory held, for bounds and tests. */
   get held(): number {
+    const buffers = new Set<ArrayBufferLike>([this.#block.buffer])
+    for (let i = this.#head; i < this.#pieces.length; i++) buffers.add((this.#pieces[i] as Uint8Array).buffer)
     let bytes = this.#pages.size * PAGE
-    for (let i = this.#head; i < this.#pieces.length; i++) bytes += (this.#pieces[i] as Uint8Array).buffer.byteLength
+    for (const buffer of buffers) bytes += buffer.byteLength
     return bytes
   }
 
@@ -142,16 +159,23 @@ export class RecvStream {
     return outcome
   }
 
+  /** More than half of the window was read since the last grant: time for another. */
+  get owesWindow(): boolean {
+    if (this.#finalSize !== undefined || this.#dropping) return false
+    return this.#consumed + this.#window - this.#limit > this.#window / 2
+  }
+
   /**
-   * The new limit to announce, once more than half of the window was read since the last one; `undefined` while there is
-   * nothing to announce.
+   * The limit to announce now. A window that was used up within two round trips was what held the peer back, so it
+   * doubles, up to its maximum: it comes to fit the path's bandwidth-delay product.
    */
-  windowUpdate(): number | undefined {
-    if (this.#finalSize !== undefined || this.#dropping) return undefined
-    const limit = this.#consumed + this.#window
-    if (limit - this.#limit <= this.#window / 2) return undefined
-    this.#limit = limit
-    return limit
+  grant(now: number, rttMs: number): number {
+    if (this.owesWindow) {
+      if (now - this.#grantedAt < 2 * rttMs) this.#window = Math.min(2 * this.#window, this.#maxWindow)
+      this.#grantedAt = now
+      this.#limit = this.#consumed + this.#window
+    }
+    return this.#limit
   }
 
   // -- the application ---------------------------------------------------------------------------------------------
@@ -160,22 +184,26 @@ export class RecvStream {
   read(): Uint8Array | undefined {
     const from = this.#consumed
     if (from >= this.#contiguous) {
-      if (this.finished) this.#endSeen = true
+      if (this.finished) {
+        this.#endSeen = true
+        this.#dropBlock()
+      }
       return undefined
     }
     if (this.#head < this.#pieces.length && this.#starts[this.#head] === from) {
       const piece = this.#pieces[this.#head] as Uint8Array
-      this.#consumed += piece.length
+      const bytes = piece.subarray(this.#froms[this.#head], this.#tos[this.#head])
+      this.#consumed += bytes.length
       if (++this.#head === this.#pieces.length) {
-        this.#pieces = []
-        this.#starts = []
-        this.#head = 0
+        this.#clearPieces()
+        // The stream may rest here for long; only one that moves bulk keeps its block.
+        if (this.finished || this.#block.length < LARGEST_BLOCK) this.#dropBlock()
       } else {
         this.#pieces[this.#head - 1] = EMPTY
         this.#compact()
       }
       this.#freePages(from)
-      return piece
+      return bytes
     }
     const next = this.#head < this.#pieces.length ? (this.#starts[this.#head] as number) : this.#contiguous
     const page = this.#pages.get(Math.floor(from / PAGE)) as Uint8Array
@@ -216,9 +244,8 @@ export class RecvStream {
   }
 
   #drop(): void {
-    this.#pieces = []
-    this.#starts = []
-    this.#head = 0
+    this.#clearPieces()
+    this.#dropBlock()
     this.#pages.clear()
     this.#beyond.clear()
     this.#consumed = this.#highest
@@ -245,13 +272,67 @@ export class RecvStream {
       }
       return true
     }
-    if (bytes.length < SMALL && this.#pieces.length - this.#head >= MAX_SMALL_PIECES) this.#store(from, bytes)
-    else {
-      this.#pieces.push(bytes.length * 2 < bytes.buffer.byteLength ? new Uint8Array(bytes) : bytes)
-      this.#starts.push(from)
-    }
+    this.#gather(from, bytes)
     this.#contiguous = end
     return true
+  }
+
+  /** Keeps bytes that are next in order. */
+  #gather(offset: number, bytes: Uint8Array): void {
+    const { length } = bytes
+    if (length >= LARGE && length * 2 >= bytes.buffer.byteLength) {
+      this.#push(bytes, 0, length, offset)
+      return
+    }
+    if (length <= SHORT && this.#head === this.#pieces.length && this.#blockUsed + length > this.#block.length) {
+      this.#push(new Uint8Array(bytes), 0, length, offset)
+      return
+    }
+    for (let at = 0; at < length; ) {
+      if (this.#blockUsed === this.#block.length) this.#nextBlock(length - at)
+      const from = this.#blockUsed
+      const take = Math.min(length - at, this.#block.length - from)
+      this.#block.set(take === length ? bytes : bytes.subarray(at, at + take), from)
+      this.#blockUsed += take
+      if (this.#continues(from, offset + at)) this.#tos[this.#tos.length - 1] = this.#blockUsed
+      else this.#push(this.#block, from, this.#blockUsed, offset + at)
+      at += take
+    }
+  }
+
+  /** Whether the last piece ends in the block at `from` and in the stream at `offset`: pages may lie between. */
+  #continues(from: number, offset: number): boolean {
+    const last = this.#pieces.length - 1
+    if (last < this.#head || this.#pieces[last] !== this.#block || this.#tos[last] !== from) return false
+    return (this.#starts[last] as number) + from - (this.#froms[last] as number) === offset
+  }
+
+  #nextBlock(least: number): void {
+    if (this.#block.length > 0) this.#blockSize = Math.min(2 * this.#blockSize, LARGEST_BLOCK)
+    // A narrow window is not worth wide blocks.
+    const most = Math.max(LEAST_BLOCK, Math.min(LARGEST_BLOCK, this.#window / 8))
+    this.#block = new Uint8Array(Math.min(Math.max(this.#blockSize, least), most))
+    this.#blockUsed = 0
+  }
+
+  #dropBlock(): void {
+    this.#block = EMPTY
+    this.#blockUsed = 0
+  }
+
+  #push(piece: Uint8Array, from: number, to: number, start: number): void {
+    this.#pieces.push(piece)
+    this.#froms.push(from)
+    this.#tos.push(to)
+    this.#starts.push(start)
+  }
+
+  #clearPieces(): void {
+    this.#pieces = []
+    this.#froms = []
+    this.#tos = []
+    this.#starts = []
+    this.#head = 0
   }
 
   #store(offset: number, bytes: Uint8Array): void {
@@ -281,8 +362,7 @@ export class RecvStream {
 
   #compact(): void {
     if (this.#head < 64 || this.#head * 2 < this.#pieces.length) return
-    this.#pieces.splice(0, this.#head)
-    this.#starts.splice(0, this.#head)
+    for (const column of [this.#pieces, this.#froms, this.#tos, this.#starts]) column.splice(0, this.#head)
     this.#head = 0
   }
 }

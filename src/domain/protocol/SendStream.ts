@@ -14,8 +14,9 @@ import { OffsetSet } from "./OffsetSet.ts"
  */
 export type State = "open" | "finSent" | "resetSent" | "done"
 
-/** A STREAM frame to send. `data` may be a view of what was written. */
+/** A STREAM frame to send, valid until the next call. `data` may be a view of what was written. */
 export interface Chunk {
+  readonly id: number
   readonly offset: number
   readonly data: Uint8Array
   readonly fin: boolean
@@ -50,11 +51,13 @@ export class SendStream {
   #finDue = false
   #finAcked = false
   #peerLimit: number
+  readonly #out: { -readonly [Field in keyof Chunk]: Chunk[Field] }
   #resetCode: number | undefined
 
   constructor(id: number, peerLimit: number) {
     this.id = id
     this.#peerLimit = peerLimit
+    this.#out = { id, offset: 0, data: EMPTY, fin: false, fresh: 0 }
   }
 
   get state(): State {
@@ -202,7 +205,12 @@ export class SendStream {
   #chunk(offset: number, data: Uint8Array, fresh: number): Chunk {
     const fin = this.#state === "finSent" && !this.#finAcked && offset + data.length === this.#end
     if (fin) this.#finDue = false
-    return { offset, data, fin, fresh }
+    const out = this.#out
+    out.offset = offset
+    out.data = data
+    out.fin = fin
+    out.fresh = fresh
+    return out
   }
 
   /** At most `length` bytes from `offset`, which lies in the chunk at `index`. */

@@ -1,12 +1,12 @@
 /**
  * One session after its handshake: packets, acknowledgements, recovery, streams, datagrams, liveness and its end.
  *
- * Sans-IO. The owner feeds `handleDatagram`, `handleTimeout` and the commands, each with `now` (ms, never going back), and
- * after any of them drains, in this order and until `undefined`:
+ * Sans-IO. The owner feeds `handleDatagrams`, `handleTimeout` and the commands, each with `now` (ms, never going back), and
+ * after any of them drains, in this order and until there is nothing more:
  *
- *     pollTransmit(now)   the next datagram to send
- *     pollEvent()         what the application should know
- *     pollTimeout()       when to call handleTimeout, if nothing else happens first (`Infinity`: never)
+ *     pollBurst(now, ...)  the next datagrams to send, side by side (`pollTransmit`: one, in a buffer of its own)
+ *     pollEvent()          what the application should know
+ *     pollTimeout()        when to call handleTimeout, if nothing else happens first (`Infinity`: never)
  *
  * A session starts muted: it opens what arrives and sends nothing. The client's owner unmutes it once the enrolment is on
  * disk, the server's once the client's first packet proved the handshake (and enrolment and burn are committed).
@@ -20,11 +20,14 @@ import type * as Congestion from "./Congestion.ts"
 import {
   ACKS_BEFORE_PING,
   MAX_ACK_DELAY_MS,
+  MAX_BURST_DATAGRAMS,
   MAX_CLOSE_REASON_LENGTH,
   MAX_CLOSING_MS,
   MAX_DATAGRAM_LENGTH,
+  MAX_FRAMES_PER_PACKET,
   MAX_PACKET_NUMBER,
   MAX_QUEUED_DATAGRAMS,
+  PACKET_HEADER_LENGTH,
   PADDING_BLOCK,
   QUIET_MS,
   SKIP_PACKETS,
@@ -34,8 +37,9 @@ import { utf8, Writer } from "./Cursor.ts"
 import * as Frame from "./Frame.ts"
 import type { Limits } from "./Limits.ts"
 import * as Packet from "./Packet.ts"
+import { PathMtu } from "./PathMtu.ts"
 import { PathValidator } from "./PathValidator.ts"
-import type { Entropy, MaskKey } from "./Primitives.ts"
+import { type Entropy, type MaskKey, TAG_LENGTH } from "./Primitives.ts"
 import { Recovery } from "./Recovery.ts"
 import { ReplayWindow } from "./ReplayWindow.ts"
 import { Rtt } from "./Rtt.ts"
@@ -53,6 +57,12 @@ import { Timer, Timers } from "./Timers.ts"
 export interface Transmit {
   readonly bytes: Uint8Array
   readonly remote: Address
+}
+
+/** Datagrams to send, side by side: each of `segment` bytes, the last may be shorter. */
+export interface Burst {
+  readonly remote: Address
+  readonly segment: number
 }
 
 export interface DirectionSecrets {
@@ -77,6 +87,10 @@ export interface SessionOptions {
   readonly keepAliveMs: number
   /** Milliseconds without any answer after which the path counts as dead. */
   readonly deadAfterMs: number
+  /** How many times their first size receive windows may grow to; without it `WINDOW_GROWTH`. */
+  readonly windowGrowth?: number | undefined
+  /** Bytes of the largest datagram worth trying towards an address; without it `MAX_DATAGRAM_LENGTH` for all. */
+  readonly datagramCeiling?: ((remote: Address) => number) | undefined
 }
 
 export type SessionEvent =
@@ -93,10 +107,38 @@ export type SessionEvent =
 /** What became of a datagram; everything but `accepted` left no trace but a counter. */
 export type Outcome = "accepted" | "unopened" | "replayed" | "ignored"
 
-type Sent =
-  | StreamSent
-  | { readonly type: "Ack"; readonly largest: number }
-  | { readonly type: "Reliable"; readonly frame: Frame.Frame }
+/** One thing that a packet carried, and the next; of one shape, for there is one for every packet in flight. */
+class Sent {
+  readonly type: StreamSent["type"] | "Ack" | "Reliable" | "MtuProbe"
+  /** A stream's id; for "Ack" the largest packet number named. */
+  readonly id: number
+  readonly offset: number
+  readonly length: number
+  readonly fin: boolean
+  readonly frame: Frame.Frame | undefined
+  readonly next: Sent | undefined
+  /** Of the packet, known to the first of its list only. */
+  packetNumber = -1
+  bytes = 0
+
+  constructor(
+    type: Sent["type"],
+    id: number,
+    offset: number,
+    length: number,
+    fin: boolean,
+    frame: Frame.Frame | undefined,
+    next: Sent | undefined
+  ) {
+    this.type = type
+    this.id = id
+    this.offset = offset
+    this.length = length
+    this.fin = fin
+    this.frame = frame
+    this.next = next
+  }
+}
 
 type State = "muted" | "open" | "closing" | "draining" | "closed"
 
@@ -115,6 +157,8 @@ export interface Stats {
   readonly bytesInFlight: number
   /** Streams that are not over in both directions. */
   readonly openStreams: number
+  /** Bytes of a full datagram on this path. */
+  readonly datagramBytes: number
 }
 
 export const NO_STATS: Stats = {
@@ -129,7 +173,8 @@ export const NO_STATS: Stats = {
   minRttMs: 0,
   congestionWindow: 0,
   bytesInFlight: 0,
-  openStreams: 0
+  openStreams: 0,
+  datagramBytes: 0
 }
 
 const VIOLATION_CODE: Record<Violation, CloseCode> = {
@@ -139,7 +184,9 @@ const VIOLATION_CODE: Record<Violation, CloseCode> = {
   protocol: CloseCode.Protocol
 }
 
-const CAPACITY = MAX_DATAGRAM_LENGTH - Packet.OVERHEAD
+/** Frames we put into one packet: fewer than a peer takes, and padding counts for it. */
+const MAX_FRAMES = MAX_FRAMES_PER_PACKET / 2
+const PING: Frame.Ping = { type: "Ping" }
 /** The session ends a little before the last packet number, so that CLOSE has numbers of its own. */
 const LAST_PACKET_NUMBER = MAX_PACKET_NUMBER - 1024
 
@@ -150,12 +197,19 @@ export class Session {
   readonly #replay = new ReplayWindow()
   readonly #acks = new AckTracker()
   readonly #rtt = new Rtt()
-  readonly #recovery: Recovery<ReadonlyArray<Sent>>
+  readonly #recovery: Recovery<Sent | undefined>
   readonly #streams: Streams
   readonly #timers = new Timers()
   readonly #events: Array<SessionEvent> = []
-  readonly #plaintext = new Uint8Array(CAPACITY)
+  readonly #writer = new Writer(new Uint8Array(0))
+  readonly #decoder = new Frame.Decoder()
+  readonly #mtu: PathMtu
   readonly #idleMs: number
+  readonly #single: Array<{ readonly bytes: Uint8Array }> = []
+  /** Of the last `pollBurst` that answered bytes. */
+  readonly burst: { remote: Address; segment: number }
+  /** What the packet under construction carries. */
+  #content: Sent | undefined
 
   #state: State = "muted"
   #remote: Address
@@ -191,7 +245,9 @@ export class Session {
     this.#sealer = new Packet.Sealer(options.send.header)
     this.#opener = new Packet.Opener(options.receive.header)
     this.#recovery = new Recovery(this.#rtt, options.congestion(now, MAX_DATAGRAM_LENGTH))
-    this.#streams = new Streams(options.role, options.limits, options.peerLimits)
+    this.#streams = new Streams(options.role, options.limits, options.peerLimits, options.windowGrowth)
+    this.#mtu = new PathMtu(now, { ceiling: this.#ceiling(options.remote) })
+    this.burst = { remote: options.remote, segment: MAX_DATAGRAM_LENGTH }
     this.#idleMs = Math.min(options.limits.idleTimeoutMs, options.peerLimits.idleTimeoutMs)
     this.#skipAt = this.#drawSkip()
     this.#timers.set(Timer.Idle, now + this.#idleMs)
@@ -207,6 +263,15 @@ export class Session {
 
   get remote(): Address {
     return this.#remote
+  }
+
+  /** Datagrams that did not open, and those that had been here before. */
+  get unopened(): number {
+    return this.#unopened
+  }
+
+  get replayed(): number {
+    return this.#replayed
   }
 
   get openStreams(): number {
@@ -226,7 +291,8 @@ export class Session {
       minRttMs: this.#rtt.hasSample ? this.#rtt.min : 0,
       congestionWindow: this.#recovery.controller.window(),
       bytesInFlight: this.#recovery.bytesInFlight,
-      openStreams: this.#streams.size
+      openStreams: this.#streams.size,
+      datagramBytes: this.#mtu.current
     }
   }
 
@@ -258,6 +324,11 @@ export class Session {
     return this.#streams.buffered(id)
   }
 
+  /** Whether a stream holds so much that its writer should wait for `StreamWritable`. */
+  isFull(id: number): boolean {
+    return this.#streams.isFull(id)
+  }
+
   finish(id: number): void {
     if (this.#live) this.#streams.finish(id)
   }
@@ -276,7 +347,8 @@ export class Session {
 
   /** Bytes that fit one unreliable datagram. */
   get maxDatagram(): number {
-    return CAPACITY - Frame.datagramOverhead(CAPACITY)
+    const capacity = this.#mtu.current - Packet.OVERHEAD
+    return capacity - Frame.datagramOverhead(capacity)
   }
 
   /** Queues an unreliable datagram; false when too long or when too many wait. */
@@ -310,16 +382,51 @@ export class Session {
     this.#state = "closed"
   }
 
+  /** Forgets the keys of a session that is closed. */
+  wipe(): void {
+    if (this.#state !== "closed") return
+    for (const { header, keys } of [this.#options.send, this.#options.receive]) {
+      header.wipe()
+      keys.packet.wipe()
+    }
+  }
+
   // -- input -------------------------------------------------------------------------------------------------------
 
+  /** One datagram; it is opened where it lies. */
   handleDatagram(now: number, remote: Address, bytes: Uint8Array): Outcome {
+    this.#single[0] = { bytes }
+    this.#opener.prepare(this.#single, 0, 1)
+    return this.#handle(now, remote, bytes, 0)
+  }
+
+  /**
+   * Datagrams that came together, `from` to `to` of the batch, at most `MAX_BURST_DATAGRAMS`; they are opened where they lie
+   * and may be kept. Answers how many were authentic and new.
+   */
+  handleDatagrams(
+    now: number,
+    batch: ReadonlyArray<{ readonly bytes: Uint8Array; readonly remote: Address }>,
+    from: number,
+    to: number
+  ): number {
+    if (this.#state === "closed") return 0
+    this.#opener.prepare(batch, from, to)
+    let accepted = 0
+    for (let i = from; i < to; i++) {
+      const { bytes, remote } = batch[i] as Transmit
+      if (this.#handle(now, remote, bytes, i - from) === "accepted") accepted++
+    }
+    return accepted
+  }
+
+  #handle(now: number, remote: Address, bytes: Uint8Array, index: number): Outcome {
     if (this.#state === "closed") return "ignored"
-    const header = this.#opener.header(bytes)
+    const header = this.#opener.header(bytes, index)
     if (header === undefined || header.epochBits !== 0) return this.#reject("unopened")
     const packetNumber = header.packetNumber
     if (!this.#replay.check(packetNumber)) return this.#reject("replayed")
-    const plaintext = this.#opener.open(this.#options.receive.keys, bytes)
-    if (plaintext === undefined) return this.#reject("unopened")
+    if (!this.#opener.open(this.#options.receive.keys, bytes)) return this.#reject("unopened")
     this.#replay.commit(packetNumber)
     this.#receivedPackets++
     this.#receivedBytes += bytes.length
@@ -341,19 +448,16 @@ export class Session {
       this.#stalled = false
       this.#events.push({ type: "Recovered" })
     }
-    const frames = Frame.decode(plaintext)
-    if (frames === undefined) {
-      this.close(now, CloseCode.Protocol, "malformed packet")
-      return "accepted"
-    }
     if (packetNumber > this.#largestReceived) {
       this.#largestReceived = packetNumber
       if (!equals(remote, this.#remote)) this.#onMoved(now, remote)
     }
     this.#paths.onReceived(remote, bytes.length)
+    const decoder = this.#decoder
+    decoder.begin(bytes, PACKET_HEADER_LENGTH, bytes.length - TAG_LENGTH)
     let ackEliciting = false
     let immediate = false
-    for (const frame of frames) {
+    for (let frame = decoder.next(); frame !== undefined; frame = decoder.next()) {
       if (Frame.isAckEliciting(frame)) ackEliciting = true
       if (frame.type === "Ping") immediate = true
       const violation = this.#onFrame(now, remote, frame)
@@ -363,7 +467,11 @@ export class Session {
       }
       if (!this.#live) return "accepted"
     }
-    this.#acks.onReceived(now, packetNumber, ackEliciting, immediate)
+    if (decoder.malformed) {
+      this.close(now, CloseCode.Protocol, "malformed packet")
+      return "accepted"
+    }
+    this.#acks.onReceived(now, packetNumber, ackEliciting, immediate, this.#rtt.hasSample ? this.#rtt.smoothed : 0)
     if (ackEliciting && !immediate) this.#askSoon(now)
     if (this.#recovery.bytesInFlight > 0) this.#unansweredSince = now
     return "accepted"
@@ -389,12 +497,12 @@ export class Session {
     }
     if (this.#recovery.deadline <= now) {
       const { lost, probe } = this.#recovery.onTimeout(now)
-      this.#onLost(lost)
+      this.#onLost(now, lost)
       if (probe) {
         this.#probes = 2
         const oldest = this.#recovery.oldest()
         // What was in flight longest rides along with the probe instead of waiting for its answer.
-        if (oldest !== undefined) for (const sent of oldest) this.#requeue(sent)
+        for (let sent = oldest; sent !== undefined; sent = sent.next) this.#requeue(sent)
       }
     }
     if (this.#timers.expired(Timer.KeepAlive, now)) {
@@ -402,22 +510,69 @@ export class Session {
       this.#touchKeepAlive(now)
     }
     if (this.#paths.deadline <= now) this.#paths.retry(now, this.#rtt.pto(MAX_ACK_DELAY_MS))
+    if (this.#mtu.deadline <= now) this.#mtu.onTimeout(now)
   }
 
   // -- output ------------------------------------------------------------------------------------------------------
 
+  /** The next datagram, in a buffer of its own: for owners that send one at a time. */
   pollTransmit(now: number): Transmit | undefined {
-    if (this.#state === "closing") {
-      if (!this.#closeDue || this.#closeFrame === undefined) return undefined
-      this.#closeDue = false
-      const writer = new Writer(this.#plaintext)
-      Frame.encode(writer, this.#closeFrame)
-      return this.#sealOnly(writer, this.#remote)
-    }
-    if (this.#state !== "open") return undefined
-    const probe = this.#paths.poll()
-    if (probe !== undefined) return this.#sendProbe(now, probe.frame, probe.remote)
+    const buffer = new Uint8Array(this.#mtu.current)
+    const length = this.#poll(now, buffer, 0, 1)
+    return length === 0 ? undefined : { bytes: buffer.slice(0, length), remote: this.burst.remote }
+  }
 
+  /**
+   * Writes the next datagrams into `buffer` from `start` on, as many as are ready, fit, and go to one address: all of
+   * `burst.segment` bytes but the last, which may be shorter. Answers how many bytes; 0 when there is nothing to send, or
+   * less room than a datagram of `maxDatagramLength` needs.
+   */
+  pollBurst(now: number, buffer: Uint8Array, start: number): number {
+    return this.#poll(now, buffer, start, MAX_BURST_DATAGRAMS)
+  }
+
+  #poll(now: number, buffer: Uint8Array, start: number, most: number): number {
+    const { burst } = this
+    burst.remote = this.#remote
+    let at = start
+    if (this.#state === "closing") {
+      if (!this.#closeDue || this.#closeFrame === undefined) return 0
+      this.#closeDue = false
+      this.#begin(buffer, start, MAX_DATAGRAM_LENGTH)
+      Frame.encode(this.#writer, this.#closeFrame)
+      at += this.#seal(start, 0)
+    } else if (this.#state === "open") {
+      const probe = this.#paths.poll()
+      if (probe !== undefined) {
+        burst.remote = probe.remote
+        at += this.#writePathProbe(now, buffer, start, probe.frame)
+      } else {
+        at += this.#writeMtuProbe(now, buffer, start)
+        if (at === start) return this.#pollFull(now, buffer, start, most)
+      }
+    }
+    this.#sealer.mask()
+    burst.segment = at - start
+    return at - start
+  }
+
+  /** Datagrams of the path's size, until there is nothing more, no room, or no leave to send. */
+  #pollFull(now: number, buffer: Uint8Array, start: number, most: number): number {
+    const size = this.#mtu.current
+    const end = Math.min(buffer.length, start + most * size)
+    let at = start
+    while (at + size <= end) {
+      const length = this.#writeNext(now, buffer, at, size)
+      at += length
+      if (length < size) break
+    }
+    this.#sealer.mask()
+    this.burst.segment = Math.min(size, at - start)
+    return at - start
+  }
+
+  /** One packet of whatever is due, at most `size` bytes of datagram; answers its length, 0 for none. */
+  #writeNext(now: number, buffer: Uint8Array, at: number, size: number): number {
     const wants =
       this.#probes > 0 ||
       this.#pingDue ||
@@ -426,10 +581,10 @@ export class Session {
       this.#streams.hasControl ||
       this.#streams.hasData
     let allowedAt = Number.POSITIVE_INFINITY
-    if (wants) allowedAt = this.#probes > 0 ? now : this.#recovery.sendTime(now, MAX_DATAGRAM_LENGTH)
-    if (allowedAt <= now) return this.#sendFull(now)
+    if (wants) allowedAt = this.#probes > 0 ? now : this.#recovery.sendTime(now, size)
+    if (allowedAt <= now) return this.#writeFull(now, buffer, at, size)
     this.#timers.set(Timer.Pace, allowedAt)
-    return this.#acks.due(now) ? this.#sendAck(now) : undefined
+    return this.#acks.due(now) ? this.#writeAck(now, buffer, at) : 0
   }
 
   pollTimeout(): number {
@@ -439,6 +594,7 @@ export class Session {
       timers.set(Timer.Loss, this.#recovery.deadline)
       timers.set(Timer.Ack, this.#acks.deadline)
       timers.set(Timer.Path, this.#paths.deadline)
+      timers.set(Timer.Mtu, this.#mtu.deadline)
       timers.set(Timer.Stall, this.#stallsAt)
       timers.set(Timer.Dead, this.#deadAt)
     }
@@ -492,141 +648,207 @@ export class Session {
   #onAck(now: number, frame: Frame.Ack): Violation | undefined {
     const result = this.#recovery.onAck(now, frame.ranges, frame.delayUs / 1000)
     if (result === "invalid") return "protocol"
+    const watched = this.#mtu.current > this.#mtu.base
     for (const content of result.acked) {
-      for (const sent of content) {
-        if (sent.type === "Ack") this.#acks.forget(sent.largest + 1)
-        else if (sent.type !== "Reliable") this.#streams.onAcked(sent)
-      }
+      if (watched && content !== undefined) this.#mtu.onPacketAcked(content.packetNumber, content.bytes)
+      for (let sent = content; sent !== undefined; sent = sent.next) this.#onArrived(now, sent)
     }
-    this.#onLost(result.lost)
+    this.#onLost(now, result.lost)
+    this.#streams.setWindow(this.#recovery.controller.window())
     return undefined
   }
 
-  #onLost(lost: ReadonlyArray<ReadonlyArray<Sent>>): void {
+  #onArrived(now: number, sent: Sent): void {
+    if (sent.type === "Ack") this.#acks.forget(sent.id + 1)
+    else if (sent.type === "MtuProbe") {
+      if (this.#mtu.onProbeAcked(now, sent.packetNumber, sent.bytes)) this.#onMtuChanged()
+    } else if (sent.type !== "Reliable") this.#streams.onAcked(sent as StreamSent)
+  }
+
+  #onLost(now: number, lost: ReadonlyArray<Sent | undefined>): void {
     this.#lostPackets += lost.length
-    for (const content of lost) for (const sent of content) this.#requeue(sent)
+    const watched = this.#mtu.current > this.#mtu.base
+    for (const content of lost) {
+      if (watched && content !== undefined && content.type !== "MtuProbe") {
+        const { packetNumber, bytes } = content
+        if (this.#mtu.onPacketLost(now, packetNumber, bytes, this.#nextPacketNumber)) this.#onMtuChanged()
+      }
+      for (let sent = content; sent !== undefined; sent = sent.next) {
+        if (sent.type === "MtuProbe") this.#mtu.onProbeLost(now, sent.packetNumber, sent.bytes)
+        else this.#requeue(sent)
+      }
+    }
     // What the peer never got it need not answer; what is sent again counts anew.
     if (lost.length > 0 && this.#recovery.bytesInFlight === 0) this.#unansweredSince = Number.POSITIVE_INFINITY
   }
 
   #requeue(sent: Sent): void {
-    if (sent.type === "Ack") return
-    if (sent.type === "Reliable") this.#reliable.push(sent.frame)
-    else this.#streams.onLost(sent)
+    if (sent.type === "Ack" || sent.type === "MtuProbe") return
+    if (sent.frame !== undefined) this.#reliable.push(sent.frame)
+    else this.#streams.onLost(sent as StreamSent)
   }
 
   // -- packets -----------------------------------------------------------------------------------------------------
 
-  #sendFull(now: number): Transmit {
-    const writer = new Writer(this.#plaintext)
-    const content: Array<Sent> = []
-    if (this.#acks.pending) this.#putAck(now, writer, content)
+  /** Begins a packet in a datagram of at most `size` bytes. */
+  #begin(buffer: Uint8Array, at: number, size: number): void {
+    this.#writer.reset(buffer, at + PACKET_HEADER_LENGTH, at + size - TAG_LENGTH)
+    this.#content = undefined
+  }
+
+  #carry(type: Sent["type"], id: number, offset = 0, length = 0, fin = false, frame?: Frame.Frame): void {
+    this.#content = new Sent(type, id, offset, length, fin, frame, this.#content)
+  }
+
+  /** A packet of all that is due. Probes keep to what every path carries, or a black hole would take them, too. */
+  #writeFull(now: number, buffer: Uint8Array, at: number, size: number): number {
+    const probing = this.#probes > 0
+    const room = probing ? MAX_DATAGRAM_LENGTH : size
+    this.#begin(buffer, at, room)
+    const writer = this.#writer
+    if (this.#acks.pending) this.#putAck(now)
+    let frames = 1
     let eliciting = false
     if (this.#pingDue) {
       this.#pingDue = false
-      Frame.encode(writer, { type: "Ping" })
+      Frame.encode(writer, PING)
       eliciting = true
     }
-    while (this.#reliable.length > 0) {
+    for (; this.#reliable.length > 0 && frames < MAX_FRAMES; frames++) {
       const frame = this.#reliable[0] as Frame.Frame
       if (Frame.encodedLength(frame) > writer.remaining) break
       this.#reliable.shift()
       Frame.encode(writer, frame)
-      content.push({ type: "Reliable", frame })
+      this.#carry("Reliable", 0, 0, 0, false, frame)
       eliciting = true
     }
-    while (writer.remaining >= Frame.MAX_CONTROL_LENGTH) {
-      const frame = this.#streams.pollControl()
+    for (; writer.remaining >= Frame.MAX_CONTROL_LENGTH && frames < MAX_FRAMES; frames++) {
+      const frame = this.#streams.pollControl(now, this.#rtt.smoothed)
       if (frame === undefined) break
       Frame.encode(writer, frame)
-      content.push(sentOf(frame))
+      this.#carryControl(frame)
       eliciting = true
     }
-    while (this.#datagrams.length > 0) {
+    for (; this.#datagrams.length > 0 && frames < MAX_FRAMES; frames++) {
       const data = this.#datagrams[0] as Uint8Array
       if (Frame.datagramOverhead(data.length) + data.length > writer.remaining) break
       this.#datagrams.shift()
       Frame.encode(writer, { type: "Datagram", data })
       eliciting = true
     }
-    while (writer.remaining > Frame.MAX_STREAM_OVERHEAD) {
-      const frame = this.#streams.pollData(writer.remaining - Frame.MAX_STREAM_OVERHEAD)
-      if (frame === undefined) break
-      Frame.encode(writer, frame)
-      content.push({ type: "Stream", id: frame.id, offset: frame.offset, length: frame.data.length, fin: frame.fin })
+    for (; writer.remaining > Frame.MAX_STREAM_OVERHEAD && frames < MAX_FRAMES; frames++) {
+      const chunk = this.#streams.pollData(writer.remaining - Frame.MAX_STREAM_OVERHEAD)
+      if (chunk === undefined) break
+      const { id, offset, data, fin } = chunk
+      Frame.encodeStream(writer, id, offset, data, fin)
+      this.#carry("Stream", id, offset, data.length, fin)
       eliciting = true
     }
-    if (this.#probes > 0) {
+    if (probing) {
       this.#probes--
       if (!eliciting) {
-        Frame.encode(writer, { type: "Ping" })
+        Frame.encode(writer, PING)
         eliciting = true
       }
     }
     const appLimited = !this.#streams.hasData
-    return this.#seal(now, writer, content, eliciting, this.#remote, appLimited)
+    return this.#send(now, at, eliciting, appLimited, appLimited ? 0 : room)
   }
 
-  #sendAck(now: number): Transmit {
-    const writer = new Writer(this.#plaintext)
-    const content: Array<Sent> = []
-    this.#putAck(now, writer, content)
+  #writeAck(now: number, buffer: Uint8Array, at: number): number {
+    this.#begin(buffer, at, MAX_DATAGRAM_LENGTH)
+    this.#putAck(now)
     // Who only acknowledges would never learn what of it arrived (RFC 9000 section 13.2.4).
     const eliciting = this.#silentPackets >= ACKS_BEFORE_PING
-    if (eliciting) Frame.encode(writer, { type: "Ping" })
-    return this.#seal(now, writer, content, eliciting, this.#remote, true)
+    if (eliciting) Frame.encode(this.#writer, PING)
+    return this.#send(now, at, eliciting, true, 0)
   }
 
-  #putAck(now: number, writer: Writer, content: Array<Sent>): void {
+  #putAck(now: number): void {
     const frame = this.#acks.frame(now)
     const largest = frame.ranges[0]?.end
     if (largest === undefined) return
-    Frame.encode(writer, frame)
-    this.#acks.onAckSent(largest)
-    content.push({ type: "Ack", largest })
+    Frame.encode(this.#writer, frame)
+    this.#acks.onAckSent(now, largest)
+    this.#carry("Ack", largest)
+  }
+
+  #carryControl(frame: Frame.Frame): void {
+    switch (frame.type) {
+      case "Reset":
+      case "Stop":
+      case "MaxStreamData":
+        this.#carry(frame.type, frame.id)
+        return
+      case "MaxData":
+      case "MaxStreams":
+        this.#carry(frame.type, 0)
+        return
+      default:
+        this.#carry("Reliable", 0, 0, 0, false, frame)
+    }
   }
 
   /** Half of a path validation: its loss is noticed by the path timer, so nothing is repeated here. */
-  #sendProbe(now: number, frame: Frame.Frame, remote: Address): Transmit {
-    const writer = new Writer(this.#plaintext)
-    Frame.encode(writer, frame)
-    return this.#seal(now, writer, [], true, remote, true)
+  #writePathProbe(now: number, buffer: Uint8Array, at: number, frame: Frame.Frame): number {
+    this.#begin(buffer, at, MAX_DATAGRAM_LENGTH)
+    Frame.encode(this.#writer, frame)
+    return this.#send(now, at, true, true, 0)
   }
 
-  #seal(
-    now: number,
-    writer: Writer,
-    content: ReadonlyArray<Sent>,
-    eliciting: boolean,
-    remote: Address,
-    appLimited: boolean
-  ): Transmit {
+  /** A packet that only asks whether the path carries its size; only while there is bulk that would gain by it. */
+  #writeMtuProbe(now: number, buffer: Uint8Array, at: number): number {
+    const mtu = this.#mtu
+    if (!mtu.enabled || !this.#streams.hasData || buffer.length - at < mtu.ceiling) return 0
+    if (this.#recovery.sendTime(now, mtu.current) > now) return 0
+    const size = mtu.pollProbe(now)
+    if (size === undefined) return 0
+    this.#begin(buffer, at, size)
+    Frame.encode(this.#writer, PING)
+    this.#carry("MtuProbe", 0)
+    return this.#send(now, at, true, true, size)
+  }
+
+  /** Seals the packet under construction and takes it on record; it grows to `least` bytes of datagram. */
+  #send(now: number, at: number, eliciting: boolean, appLimited: boolean, least: number): number {
     if (this.#nextPacketNumber === this.#skipAt) {
       // An acknowledgement of a number never sent betrays a peer that acknowledges ahead of what it received.
       this.#recovery.onSkipped(this.#nextPacketNumber++)
       this.#skipAt = this.#nextPacketNumber + this.#drawSkip()
     }
     const packetNumber = this.#nextPacketNumber
-    const transmit = this.#sealOnly(writer, remote)
-    this.#recovery.onSent(now, packetNumber, transmit.bytes.length, eliciting, content, appLimited)
+    const length = this.#seal(at, least)
+    const content = this.#content
+    if (content !== undefined) {
+      content.packetNumber = packetNumber
+      content.bytes = length
+    }
+    this.#recovery.onSent(now, packetNumber, length, eliciting, content, appLimited)
     this.#silentPackets = eliciting ? 0 : this.#silentPackets + 1
     if (eliciting) {
       if (this.#unansweredSince === Number.POSITIVE_INFINITY) this.#unansweredSince = now
       this.#touchKeepAlive(now)
     }
     if (packetNumber >= LAST_PACKET_NUMBER) this.close(now, CloseCode.Exhausted, "packet numbers used up")
-    return transmit
+    return length
   }
 
-  #sealOnly(writer: Writer, remote: Address): Transmit {
-    const length = Math.max(PADDING_BLOCK, Math.ceil(writer.offset / PADDING_BLOCK) * PADDING_BLOCK)
-    writer.fill(0, length - writer.offset)
-    const plaintext = this.#plaintext.subarray(0, length)
-    const packetNumber = this.#nextPacketNumber++
-    const bytes = this.#sealer.seal(this.#options.send.keys, 0, this.#options.remoteId, packetNumber, plaintext)
+  /** Pads and seals the packet under construction; answers its datagram's length. */
+  #seal(at: number, least: number): number {
+    const writer = this.#writer
+    const plaintext = writer.offset - at - PACKET_HEADER_LENGTH
+    const padded = Math.max(
+      PADDING_BLOCK,
+      Math.ceil(plaintext / PADDING_BLOCK) * PADDING_BLOCK,
+      least - Packet.OVERHEAD
+    )
+    writer.fill(0, padded - plaintext)
+    const length = padded + Packet.OVERHEAD
+    const { send, remoteId } = this.#options
+    this.#sealer.seal(send.keys, 0, remoteId, this.#nextPacketNumber++, writer.bytes, at, at + length)
     this.#sentPackets++
-    this.#sentBytes += bytes.length
-    return { bytes, remote }
+    this.#sentBytes += length
+    return length
   }
 
   #drawSkip(): number {
@@ -646,9 +868,20 @@ export class Session {
     // Another port of the same host is most likely the same path (RFC 9000 section 9.4).
     if (remote.host !== this.#remote.host) {
       this.#recovery.onPathChanged(this.#options.congestion(now, MAX_DATAGRAM_LENGTH))
+      this.#mtu.onPathChanged(now, this.#nextPacketNumber, this.#ceiling(remote))
     }
     this.#remote = remote
     this.#events.push({ type: "PathChanged", remote })
+  }
+
+  /** Bytes of the largest datagram that both ends and the way to `remote` may take. */
+  #ceiling(remote: Address): number {
+    const { datagramCeiling, peerLimits } = this.#options
+    return Math.min(peerLimits.maxDatagram, datagramCeiling?.(remote) ?? MAX_DATAGRAM_LENGTH)
+  }
+
+  #onMtuChanged(): void {
+    this.#recovery.setMaxDatagram(this.#mtu.current)
   }
 
   // -- life --------------------------------------------------------------------------------------------------------
@@ -695,19 +928,5 @@ export class Session {
     this.#datagrams = []
     this.#paths.clear()
     this.#events.push({ type: "Closed", reason })
-  }
-}
-
-const sentOf = (frame: Frame.Frame): Sent => {
-  switch (frame.type) {
-    case "Reset":
-    case "Stop":
-    case "MaxStreamData":
-      return { type: frame.type, id: frame.id }
-    case "MaxData":
-    case "MaxStreams":
-      return { type: frame.type }
-    default:
-      return { type: "Reliable", frame }
   }
 }

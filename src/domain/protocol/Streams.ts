@@ -6,13 +6,14 @@
  * application should know through `pollEvent`. The fate of what was sent comes back through `onAcked` and `onLost`.
  *
  * Bounded: at most `local.maxStreams` streams of the peer and `remote.maxStreams` of ours at a time, `local.maxData`
- * unread bytes in all, `local.maxStreamData` in one. Unsent bytes are the application's to bound, by `buffered`.
+ * unread bytes in all, `local.maxStreamData` in one, and `WINDOW_GROWTH` times that once a fast reader on a long path has shown
+ * the need. Unsent bytes are the application's to bound, by `buffered`.
  */
-import { SEND_BUFFER_LOW } from "./Constants.ts"
+import { SEND_BUFFER_HIGH, WINDOW_GROWTH } from "./Constants.ts"
 import type * as Frame from "./Frame.ts"
 import type { Limits } from "./Limits.ts"
 import { RecvStream } from "./RecvStream.ts"
-import { SendStream } from "./SendStream.ts"
+import { type Chunk, SendStream } from "./SendStream.ts"
 
 /** A peer that breaks one of these loses the session. */
 export type Violation = "flow-control" | "final-size" | "stream-limit" | "protocol"
@@ -36,17 +37,14 @@ export type StreamEvent =
   /** The peer allows more streams to be opened. */
   | { readonly type: "StreamsAvailable" }
 
-/** What a packet carried of us, remembered until its fate is known. */
-export type Sent =
-  | {
-      readonly type: "Stream"
-      readonly id: number
-      readonly offset: number
-      readonly length: number
-      readonly fin: boolean
-    }
-  | { readonly type: "Reset" | "Stop" | "MaxStreamData"; readonly id: number }
-  | { readonly type: "MaxData" | "MaxStreams" }
+/** What a packet carried of us, remembered until its fate is known; the last three fields count for "Stream" only. */
+export interface Sent {
+  readonly type: "Stream" | "Reset" | "Stop" | "MaxStreamData" | "MaxData" | "MaxStreams"
+  readonly id: number
+  readonly offset: number
+  readonly length: number
+  readonly fin: boolean
+}
 
 /** What `read` answers: bytes, nothing yet, or no more ever. */
 export type ReadResult = Uint8Array | "blocked" | "finished" | { readonly reset: number }
@@ -82,19 +80,27 @@ export class Streams {
 
   #sendLimit: number
   #sendUsed = 0
+  #receiveWindow: number
+  readonly #maxReceiveWindow: number
+  readonly #maxStreamWindow: number
   #receiveLimit: number
+  #grantedAt = Number.NEGATIVE_INFINITY
   #received = 0
   #consumed = 0
   #owesMaxData = false
   #owesMaxStreams = false
+  #bufferHigh = SEND_BUFFER_HIGH
 
-  constructor(role: "client" | "server", local: Limits, remote: Limits) {
+  constructor(role: "client" | "server", local: Limits, remote: Limits, windowGrowth = WINDOW_GROWTH) {
+    this.#maxStreamWindow = windowGrowth * local.maxStreamData
     this.#ours = role === "client" ? 0 : 1
     this.#local = local
     this.#maxOrdinal = remote.maxStreams
     this.#peerMaxOrdinal = local.maxStreams
     this.#initialPeerLimit = remote.maxStreamData
     this.#sendLimit = remote.maxData
+    this.#receiveWindow = local.maxData
+    this.#maxReceiveWindow = windowGrowth * local.maxData
     this.#receiveLimit = local.maxData
   }
 
@@ -123,7 +129,7 @@ export class Streams {
     const entry = this.#entries.get(id)
     if (entry === undefined || entry.send.state !== "open") return false
     entry.send.write(bytes)
-    if (entry.send.buffered >= SEND_BUFFER_LOW) entry.full = true
+    if (entry.send.buffered >= this.#bufferHigh / 2) entry.full = true
     this.#enqueue(entry)
     return true
   }
@@ -131,6 +137,16 @@ export class Streams {
   /** Bytes written but not yet acknowledged. */
   buffered(id: number): number {
     return this.#entries.get(id)?.send.buffered ?? 0
+  }
+
+  /** Whether a stream holds so much that its writer should wait for `StreamWritable`. */
+  isFull(id: number): boolean {
+    return this.buffered(id) >= this.#bufferHigh
+  }
+
+  /** Follows the congestion window: what may be in flight must not be held up by a writer that waits. */
+  setWindow(bytes: number): void {
+    this.#bufferHigh = Math.max(SEND_BUFFER_HIGH, 2 * bytes)
   }
 
   finish(id: number): void {
@@ -172,7 +188,7 @@ export class Streams {
     const bytes = entry.recv.read()
     if (bytes !== undefined) {
       this.#consume(bytes.length)
-      if (entry.recv.windowUpdate() !== undefined) this.#owe(entry, "window")
+      if (entry.recv.owesWindow) this.#owe(entry, "window")
       return bytes
     }
     if (!entry.recv.finished) return "blocked"
@@ -258,11 +274,16 @@ export class Streams {
     return false
   }
 
-  /** The next control frame owed; the caller sends it and remembers it, for `onLost`. */
-  pollControl(): Frame.Frame | undefined {
+  /** The next control frame owed; the caller sends it and remembers it, for `onLost`. `rttMs` sizes the windows. */
+  pollControl(now: number, rttMs: number): Frame.Frame | undefined {
     if (this.#owesMaxData) {
       this.#owesMaxData = false
-      this.#receiveLimit = this.#consumed + this.#local.maxData
+      // As in `RecvStream.grant`.
+      if (now - this.#grantedAt < 2 * rttMs) {
+        this.#receiveWindow = Math.min(2 * this.#receiveWindow, this.#maxReceiveWindow)
+      }
+      this.#grantedAt = now
+      this.#receiveLimit = Math.max(this.#receiveLimit, this.#consumed + this.#receiveWindow)
       return { type: "MaxData", limit: this.#receiveLimit }
     }
     if (this.#owesMaxStreams) {
@@ -279,13 +300,13 @@ export class Streams {
       entry.owed[due] = false
       if (due === "reset") return { type: "Reset", id, code: entry.reset ?? 0, finalSize: entry.send.finalSize }
       if (due === "stop") return { type: "Stop", id, code: entry.stop ?? 0 }
-      return { type: "MaxStreamData", id, limit: entry.recv.limit }
+      return { type: "MaxStreamData", id, limit: entry.recv.grant(now, rttMs) }
     }
     return undefined
   }
 
-  /** The next STREAM frame of at most `maxBytes` bytes of data, by priority and turn. */
-  pollData(maxBytes: number): Frame.Stream | undefined {
+  /** The next STREAM frame of at most `maxBytes` bytes of data, by priority and turn; valid until the next call. */
+  pollData(maxBytes: number): Chunk | undefined {
     for (const queue of this.#ready) {
       let turns = queue.length
       while (turns-- > 0) {
@@ -299,20 +320,20 @@ export class Streams {
         }
         this.#sendUsed += chunk.fresh
         this.#requeue(entry)
-        return { type: "Stream", id: entry.id, offset: chunk.offset, data: chunk.data, fin: chunk.fin }
+        return chunk
       }
     }
     return undefined
   }
 
   onAcked(sent: Sent): void {
-    if (!("id" in sent)) return
+    if (sent.type === "MaxData" || sent.type === "MaxStreams") return
     const entry = this.#entries.get(sent.id)
     if (entry === undefined) return
     if (sent.type === "Stream") entry.send.onAcked(sent.offset, sent.length, sent.fin)
     else if (sent.type === "Reset") entry.send.onResetAcked()
     else return
-    if (entry.full && entry.send.buffered < SEND_BUFFER_LOW) {
+    if (entry.full && entry.send.buffered < this.#bufferHigh / 2) {
       entry.full = false
       this.#events.push({ type: "StreamWritable", id: entry.id })
     }
@@ -328,7 +349,6 @@ export class Streams {
       this.#owesMaxStreams = true
       return
     }
-    if (!("id" in sent)) return
     const entry = this.#entries.get(sent.id)
     if (entry === undefined) return
     if (sent.type === "Stream") {
@@ -349,7 +369,7 @@ export class Streams {
     const entry: Entry = {
       id,
       send: new SendStream(id, this.#initialPeerLimit),
-      recv: new RecvStream(id, this.#local.maxStreamData),
+      recv: new RecvStream(id, this.#local.maxStreamData, this.#maxStreamWindow),
       priority,
       queued: false,
       signalled: false,
@@ -399,7 +419,7 @@ export class Streams {
 
   #consume(bytes: number): void {
     this.#consumed += bytes
-    if (this.#receiveLimit - this.#consumed < this.#local.maxData / 2) this.#owesMaxData = true
+    if (this.#receiveLimit - this.#consumed < this.#receiveWindow / 2) this.#owesMaxData = true
   }
 
   #enqueue(entry: Entry): void {

@@ -18,12 +18,14 @@ export const Timer = {
   /** Retry of a path challenge. */
   Path: 7,
   /** The peer owes an answer for long enough to try another way. */
-  Stall: 8
+  Stall: 8,
+  /** The search for the path's MTU goes on. */
+  Mtu: 9
 } as const
 
 export type Timer = (typeof Timer)[keyof typeof Timer]
 
-const COUNT = 9
+const COUNT = 10
 
 export class Timers {
   readonly #at = new Float64Array(COUNT).fill(Number.POSITIVE_INFINITY)
