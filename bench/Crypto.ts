@@ -1,38 +1,66 @@
 /** CPU time of packets and handshakes, beside the calls of node:crypto that no implementation can do without. */
 import * as crypto from "node:crypto"
-import { CONNECTION_ID_LENGTH, MAX_DATAGRAM_LENGTH, PACKET_HEADER_LENGTH } from "../src/domain/protocol/Constants.ts"
+import {
+  CONNECTION_ID_LENGTH,
+  MAX_BURST_DATAGRAMS,
+  MAX_DATAGRAM_LENGTH,
+  PACKET_HEADER_LENGTH
+} from "../src/domain/protocol/Constants.ts"
 import * as Envelope from "../src/domain/protocol/Envelope.ts"
 import * as HandshakeMessage from "../src/domain/protocol/HandshakeMessage.ts"
 import * as KeySchedule from "../src/domain/protocol/KeySchedule.ts"
 import type { Limits } from "../src/domain/protocol/Limits.ts"
 import * as Noise from "../src/domain/protocol/Noise.ts"
 import * as Packet from "../src/domain/protocol/Packet.ts"
-import { NONCE_LENGTH, TAG_LENGTH } from "../src/domain/protocol/Primitives.ts"
+import { KEY_LENGTH, NONCE_LENGTH, type Primitives, TAG_LENGTH } from "../src/domain/protocol/Primitives.ts"
 import { entropy, primitives } from "../src/layers/CryptoNode.ts"
+import * as CryptoOpenSsl from "../src/layers/CryptoOpenSsl.ts"
 import { alternate, type Bench, cpuMicros, type Figure } from "./Harness.ts"
 import * as Peers from "./Peers.ts"
 
 const ROUNDS = 11
-const PACKETS = 10_000
+const PACKETS = 100 * MAX_BURST_DATAGRAMS
 const HANDSHAKES = 100
 
+/** Of datagrams on an Ethernet path, in jumbo frames over a fast LAN, and on loopback. */
+const LENGTHS = [1440, 16_384, 65_008]
+
+/** With packets by OpenSSL where that can be had. */
+const fastest = CryptoOpenSsl.available() ? CryptoOpenSsl.primitives : primitives
+
+/** Whole packets with headers, nonces and masks, in bursts as the transport makes them. */
 const packets = async (): Promise<ReadonlyArray<Figure>> => {
   const secret = entropy(32)
-  const keys = { aead: primitives.aeadKey(secret), iv: entropy(NONCE_LENGTH) }
   const headerKey = entropy(32)
-  const opener = new Packet.Opener(primitives.maskKey(headerKey))
+  const keys = { packet: fastest.packetKey(secret), iv: entropy(NONCE_LENGTH) }
   const id = entropy(CONNECTION_ID_LENGTH)
-  const plaintext = entropy(MAX_DATAGRAM_LENGTH - Packet.OVERHEAD)
-  const sealAll = (): Array<Uint8Array> => {
-    const sealer = new Packet.Sealer(primitives.maskKey(headerKey))
-    return Array.from({ length: PACKETS }, (_, i) => sealer.seal(keys, 0, id, i, plaintext))
+  const memory = entropy(PACKETS * MAX_DATAGRAM_LENGTH)
+  const datagrams = Array.from({ length: PACKETS }, (_, i) => ({
+    bytes: memory.subarray(i * MAX_DATAGRAM_LENGTH, (i + 1) * MAX_DATAGRAM_LENGTH)
+  }))
+  const sealAll = (): number => {
+    const sealer = new Packet.Sealer(fastest.maskKey(headerKey))
+    return cpuMicros(PACKETS, (i) => {
+      sealer.seal(keys, 0, id, i, memory, i * MAX_DATAGRAM_LENGTH, (i + 1) * MAX_DATAGRAM_LENGTH)
+      if (i % MAX_BURST_DATAGRAMS === MAX_BURST_DATAGRAMS - 1) sealer.mask()
+    })
   }
-  const datagrams = sealAll()
-  let sealer = new Packet.Sealer(primitives.maskKey(headerKey))
+  const openAll = (): number => {
+    sealAll()
+    const opener = new Packet.Opener(fastest.maskKey(headerKey))
+    return cpuMicros(PACKETS, (i) => {
+      const index = i % MAX_BURST_DATAGRAMS
+      if (index === 0) opener.prepare(datagrams, i, i + MAX_BURST_DATAGRAMS)
+      const { bytes } = datagrams[i] as (typeof datagrams)[number]
+      if (opener.header(bytes, index) === undefined || !opener.open(keys, bytes))
+        throw new Error("a packet did not open")
+    })
+  }
 
   const key = crypto.createSecretKey(secret)
   const nonce = entropy(NONCE_LENGTH)
   const aad = entropy(PACKET_HEADER_LENGTH)
+  const plaintext = entropy(MAX_DATAGRAM_LENGTH - Packet.OVERHEAD)
   const options = { authTagLength: TAG_LENGTH }
   const bareSeal = (): { readonly sealed: Buffer; readonly tag: Buffer } => {
     const cipher = crypto.createCipheriv("aes-256-gcm", key, nonce, options)
@@ -50,22 +78,38 @@ const packets = async (): Promise<ReadonlyArray<Figure>> => {
     decipher.update(sealed)
     decipher.final()
   }
-  const open = (index: number): void => {
-    if (opener.open(keys, datagrams[index] as Uint8Array) === undefined) throw new Error("a packet did not open")
-  }
   const taken = await alternate(ROUNDS, {
-    seal: () => {
-      sealer = new Packet.Sealer(primitives.maskKey(headerKey))
-      return cpuMicros(PACKETS, (i) => sealer.seal(keys, 0, id, i, plaintext))
-    },
+    seal: sealAll,
     bareSeal: () => cpuMicros(PACKETS, bareSeal),
-    open: () => cpuMicros(PACKETS, open),
+    open: openAll,
     bareOpen: () => cpuMicros(PACKETS, bareOpen)
   })
   return [
     { what: "seal 1200 bytes", unit: "us CPU", ours: taken.seal, beside: { "node:crypto": taken.bareSeal } },
     { what: "open 1200 bytes", unit: "us CPU", ours: taken.open, beside: { "node:crypto": taken.bareOpen } }
   ]
+}
+
+/** The cipher alone: one packet sealed and opened where it lies. */
+const lengths = async (): Promise<ReadonlyArray<Figure>> => {
+  const figures: Array<Figure> = []
+  for (const length of LENGTHS) {
+    const nonce = entropy(NONCE_LENGTH)
+    const buffer = entropy(length)
+    const count = Math.ceil(20_000_000 / (length + 6000))
+    const both = ({ packetKey }: Primitives): (() => number) => {
+      const key = packetKey(entropy(KEY_LENGTH))
+      return () =>
+        cpuMicros(count, () => {
+          key.seal(nonce, buffer, 0, length)
+          if (!key.open(nonce, buffer, 0, length)) throw new Error("a packet did not open")
+        })
+    }
+    const taken = await alternate(ROUNDS, { ours: both(fastest), node: both(primitives) })
+    const what = `seal and open ${length} bytes, cipher only`
+    figures.push({ what, unit: "us CPU", ours: taken.ours, beside: { "node:crypto": taken.node } })
+  }
+  return figures
 }
 
 const LIMITS: Limits = {
@@ -182,5 +226,8 @@ const handshakes = async (): Promise<ReadonlyArray<Figure>> => {
 
 export const bench: Bench = {
   name: "crypto",
-  measure: async () => ({ figures: [...(await packets()), ...(await handshakes())], notes: [] })
+  measure: async () => ({
+    figures: [...(await packets()), ...(await lengths()), ...(await handshakes())],
+    notes: CryptoOpenSsl.available() ? [] : ["packets are node:crypto's: koffi or OpenSSL's symbols are not here"]
+  })
 }

