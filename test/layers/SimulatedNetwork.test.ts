@@ -312,6 +312,26 @@ describe("SimulatedNetwork", () => {
     })
   )
 
+  it.effect("its sockets answer for probes of the path's MTU where the host says so", () =>
+    world(
+      Effect.fnUntraced(function* (network) {
+        const a = yield* listen(network.host({ address: "192.0.2.1" }))
+        const b = yield* listen(network.host({ address: "192.0.2.2", probes: true, link: { mtu: 1300 } }))
+        assert.isFalse(a.probes)
+        assert.isTrue(b.probes)
+        const remote = { host: "192.0.2.1", port: a.address.port }
+        for (const segment of [1272, 1280]) {
+          yield* b.send([{ bytes: new Uint8Array(3 * segment).fill(segment & 0xff), segment, remote }])
+        }
+        yield* settle
+        assert.deepStrictEqual(
+          a.got.map(({ first }) => first),
+          [0xf8, 0xf8, 0xf8]
+        )
+      })
+    )
+  )
+
   it.effect("links can change while datagrams are on the way", () =>
     world(
       Effect.fnUntraced(function* (network) {

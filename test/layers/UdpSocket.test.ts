@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process"
 import { Socket } from "node:dgram"
+import { fileURLToPath } from "node:url"
 import { assert, describe, it, vi } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -80,6 +81,14 @@ describe("UdpSocketNode, full send queue", () => {
       )
     }).pipe(Effect.scoped, Effect.provide(onNode))
   )
+
+  it("the buffers are the caller's again when libuv had to queue every datagram", () => {
+    const program = fileURLToPath(new URL("UdpQueuedProgram.ts", import.meta.url))
+    assert.strictEqual(
+      execFileSync(process.execPath, ["--test-udp-no-try-send", program], { encoding: "utf8", stdio: "pipe" }),
+      "0 wrong of 800"
+    )
+  })
 
   it.effect("a send that waits ends when the socket closes", () =>
     Effect.gen(function* () {

@@ -74,7 +74,8 @@ export const contract = (
           const b = yield* bind()
           const sizes = [0, 1, 1200, 65_507]
           // As a datagram of the protocol, none repeats its first bytes.
-          const content = (size: number) => Uint8Array.from({ length: size }, (_, i) => Math.imul(i * i + 1, 0x9e3779b1) >>> 24)
+          const content = (size: number) =>
+            Uint8Array.from({ length: size }, (_, i) => Math.imul(i * i + 1, 0x9e3779b1) >>> 24)
           yield* a.send(sizes.map((size) => ({ bytes: content(size), remote: b.address })))
           const got = yield* receiveAll(b, sizes.length)
           assert.deepStrictEqual(

@@ -402,14 +402,24 @@ export class Endpoint {
       }
       const route = this.#routes.get(bytes)
       if (route === undefined) {
-        if (bytes.length === INITIATION_LENGTH) this.#onInitiation(now, remote, bytes)
-        else this.drops.unknown++
+        this.#onUnknown(now, remote, bytes)
       } else if (route.type === "attempt") this.#onAnswer(now, remote, bytes, route.dial, route.attempt)
       else {
         const from = i - 1
         while (i < batch.length && i - from < MAX_BURST_DATAGRAMS && follows(batch[i] as Transmit, bytes)) i++
         this.#toSession(now, route.slot, batch, from, i)
       }
+    }
+  }
+
+  /** Initiations, of which the kernel may have joined several: they share no id by which a socket could part them. */
+  #onUnknown(now: number, remote: Address, bytes: Uint8Array): void {
+    if (bytes.length === 0 || bytes.length % INITIATION_LENGTH !== 0) {
+      this.drops.unknown++
+      return
+    }
+    for (let at = 0; at < bytes.length; at += INITIATION_LENGTH) {
+      this.#onInitiation(now, remote, bytes.subarray(at, at + INITIATION_LENGTH))
     }
   }
 

@@ -64,7 +64,7 @@ export const ls = Effect.fnUntraced(
     yield* input.json ? Output.json(devices) : Output.line(describe(devices))
   },
   Effect.scoped,
-  Effect.provide(Layers.network)
+  Effect.provide(Layers.networkBrief)
 )
 
 export interface RevokeInput extends Input {
@@ -92,7 +92,7 @@ export const revoke = Effect.fnUntraced(
     yield* input.json ? Output.json(revoked) : Output.note(`Revoked ${revoked.name} (${revoked.id.slice(0, 8)})`)
   },
   Effect.scoped,
-  Effect.provide(Layers.network)
+  Effect.provide(Layers.networkBrief)
 )
 
 export interface RenameInput extends RevokeInput {
@@ -120,5 +120,5 @@ export const rename = Effect.fnUntraced(
     yield* input.json ? Output.json(renamed) : Output.note(`Renamed ${renamed.id.slice(0, 8)} to ${renamed.name}`)
   },
   Effect.scoped,
-  Effect.provide(Layers.network)
+  Effect.provide(Layers.networkBrief)
 )

@@ -61,7 +61,7 @@ export const ls = Effect.fnUntraced(
     if (unnamed > 0) yield* Output.note(`${unnamed} entries have names that cannot be shown and were left out`)
   },
   Effect.scoped,
-  Effect.provide(Layers.network)
+  Effect.provide(Layers.networkBrief)
 )
 
 export const stat = Effect.fnUntraced(
@@ -81,5 +81,5 @@ export const stat = Effect.fnUntraced(
     )
   },
   Effect.scoped,
-  Effect.provide(Layers.network)
+  Effect.provide(Layers.networkBrief)
 )

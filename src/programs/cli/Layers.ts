@@ -4,10 +4,14 @@ import * as CryptoOpenSsl from "../../layers/CryptoOpenSsl.ts"
 import * as SecureFileStoreNode from "../../layers/SecureFileStoreNode.ts"
 import * as SettingsNode from "../../layers/SettingsNode.ts"
 import * as TransportLive from "../../layers/TransportLive.ts"
+import * as UdpSocketLinux from "../../layers/UdpSocketLinux.ts"
 import * as UdpSocketNode from "../../layers/UdpSocketNode.ts"
 
 /** Files, keys and settings: what every command needs. */
 export const base = Layer.mergeAll(CryptoOpenSsl.layer, SecureFileStoreNode.layer, SettingsNode.layer)
 
-/** The base and the network. */
-export const network = TransportLive.layer.pipe(Layer.provideMerge(UdpSocketNode.layer), Layer.provideMerge(base))
+/** The base and the network, for what lives long or moves much. */
+export const network = TransportLive.layer.pipe(Layer.provideMerge(UdpSocketLinux.layer), Layer.provideMerge(base))
+
+/** The same for a command that asks one thing: loading what sends faster would take longer than the answer. */
+export const networkBrief = TransportLive.layer.pipe(Layer.provideMerge(UdpSocketNode.layer), Layer.provideMerge(base))

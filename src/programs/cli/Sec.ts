@@ -57,7 +57,7 @@ export const make = Effect.fnUntraced(
     if (!input.json) yield* Output.note(`Good for one device, until ${until}`)
   },
   Effect.scoped,
-  Effect.provide(Layers.network)
+  Effect.provide(Layers.networkBrief)
 )
 
 /** A file for a server that does not run now and will listen on a port known beforehand. */

@@ -59,7 +59,7 @@ export const status = Effect.fnUntraced(
     yield* input.json ? Output.json(answer) : Output.line(describe(answer, now))
   },
   Effect.scoped,
-  Effect.provide(Layers.network)
+  Effect.provide(Layers.networkBrief)
 )
 
 export interface PingInput extends Input {
@@ -85,5 +85,5 @@ export const ping = Effect.fnUntraced(
       yield* Output.json({ count: times.length, minMs: sorted[0], medianMs: median, maxMs: sorted.at(-1) })
   },
   Effect.scoped,
-  Effect.provide(Layers.network)
+  Effect.provide(Layers.networkBrief)
 )
