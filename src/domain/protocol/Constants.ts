@@ -77,8 +77,8 @@ export const MAX_UNPROVEN_FACTOR = 3
 /** Path challenges sent to a new address before it is given up, one per PTO. */
 export const PATH_CHALLENGE_TRIES = 5
 /** Handshakes a second that one credential, and all together, may cost us in Diffie-Hellman work, and their bursts. */
-export const DH_CREDENTIAL_PER_SECOND = 1
-export const DH_CREDENTIAL_BURST = 8
+export const DH_CREDENTIAL_PER_SECOND = 4
+export const DH_CREDENTIAL_BURST = 32
 export const DH_BUDGET_PER_SECOND = 64
 export const DH_BUDGET_BURST = 128
 /** Hints of one slot that a server keeps at most; the lowest go first. */

@@ -41,6 +41,7 @@ import { PathMtu } from "./PathMtu.ts"
 import { PathValidator } from "./PathValidator.ts"
 import { type Entropy, type MaskKey, TAG_LENGTH } from "./Primitives.ts"
 import { Recovery } from "./Recovery.ts"
+import { Redundancy } from "./Redundancy.ts"
 import { ReplayWindow } from "./ReplayWindow.ts"
 import { Rtt } from "./Rtt.ts"
 import {
@@ -204,6 +205,9 @@ export class Session {
   readonly #writer = new Writer(new Uint8Array(0))
   readonly #decoder = new Frame.Decoder()
   readonly #mtu: PathMtu
+  readonly #redundancy = new Redundancy<Sent>()
+  /** What is being written is a copy. */
+  #copying = false
   readonly #idleMs: number
   readonly #single: Array<{ readonly bytes: Uint8Array }> = []
   /** Of the last `pollBurst` that answered bytes. */
@@ -561,14 +565,25 @@ export class Session {
     const size = this.#mtu.current
     const end = Math.min(buffer.length, start + most * size)
     let at = start
+    if (this.#redundancy.deadline <= now) this.#requeueCopies(now)
     while (at + size <= end) {
       const length = this.#writeNext(now, buffer, at, size)
       at += length
       if (length < size) break
     }
+    this.#copying = false
     this.#sealer.mask()
     this.burst.segment = Math.min(size, at - start)
     return at - start
+  }
+
+  /** Sends small packets once more, unless there is something better to send, or no leave to. */
+  #requeueCopies(now: number): void {
+    const due = this.#redundancy.poll(now)
+    if (due.length === 0 || this.#streams.hasData || this.#recovery.sendTime(now, MAX_DATAGRAM_LENGTH) > now) return
+    this.#copying = true
+    for (const content of due)
+      for (let sent: Sent | undefined = content; sent !== undefined; sent = sent.next) this.#requeue(sent)
   }
 
   /** One packet of whatever is due, at most `size` bytes of datagram; answers its length, 0 for none. */
@@ -595,6 +610,7 @@ export class Session {
       timers.set(Timer.Ack, this.#acks.deadline)
       timers.set(Timer.Path, this.#paths.deadline)
       timers.set(Timer.Mtu, this.#mtu.deadline)
+      timers.set(Timer.Copy, this.#redundancy.deadline)
       timers.set(Timer.Stall, this.#stallsAt)
       timers.set(Timer.Dead, this.#deadAt)
     }
@@ -650,8 +666,10 @@ export class Session {
     if (result === "invalid") return "protocol"
     const watched = this.#mtu.current > this.#mtu.base
     for (const content of result.acked) {
-      if (watched && content !== undefined) this.#mtu.onPacketAcked(content.packetNumber, content.bytes)
-      for (let sent = content; sent !== undefined; sent = sent.next) this.#onArrived(now, sent)
+      if (content === undefined) continue
+      this.#redundancy.onAcked(content.packetNumber)
+      if (watched) this.#mtu.onPacketAcked(content.packetNumber, content.bytes)
+      for (let sent: Sent | undefined = content; sent !== undefined; sent = sent.next) this.#onArrived(now, sent)
     }
     this.#onLost(now, result.lost)
     this.#streams.setWindow(this.#recovery.controller.window())
@@ -669,11 +687,13 @@ export class Session {
     this.#lostPackets += lost.length
     const watched = this.#mtu.current > this.#mtu.base
     for (const content of lost) {
-      if (watched && content !== undefined && content.type !== "MtuProbe") {
-        const { packetNumber, bytes } = content
+      if (content === undefined) continue
+      const { packetNumber, bytes } = content
+      if (content.type !== "MtuProbe") this.#redundancy.onLost(packetNumber)
+      if (watched && content.type !== "MtuProbe") {
         if (this.#mtu.onPacketLost(now, packetNumber, bytes, this.#nextPacketNumber)) this.#onMtuChanged()
       }
-      for (let sent = content; sent !== undefined; sent = sent.next) {
+      for (let sent: Sent | undefined = content; sent !== undefined; sent = sent.next) {
         if (sent.type === "MtuProbe") this.#mtu.onProbeLost(now, sent.packetNumber, sent.bytes)
         else this.#requeue(sent)
       }
@@ -822,6 +842,9 @@ export class Session {
     if (content !== undefined) {
       content.packetNumber = packetNumber
       content.bytes = length
+      if (!this.#copying && content.type !== "Ack" && content.type !== "MtuProbe") {
+        this.#redundancy.onSent(now, packetNumber, length, content, this.#rtt.smoothed)
+      }
     }
     this.#recovery.onSent(now, packetNumber, length, eliciting, content, appLimited)
     this.#silentPackets = eliciting ? 0 : this.#silentPackets + 1
@@ -927,6 +950,7 @@ export class Session {
     this.#reliable = []
     this.#datagrams = []
     this.#paths.clear()
+    this.#redundancy.clear()
     this.#events.push({ type: "Closed", reason })
   }
 }

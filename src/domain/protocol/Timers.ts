@@ -20,12 +20,14 @@ export const Timer = {
   /** The peer owes an answer for long enough to try another way. */
   Stall: 8,
   /** The search for the path's MTU goes on. */
-  Mtu: 9
+  Mtu: 9,
+  /** Small packets are sent once more. */
+  Copy: 10
 } as const
 
 export type Timer = (typeof Timer)[keyof typeof Timer]
 
-const COUNT = 10
+const COUNT = 11
 
 export class Timers {
   readonly #at = new Float64Array(COUNT).fill(Number.POSITIVE_INFINITY)
