@@ -206,8 +206,8 @@ export class Session {
   readonly #decoder = new Frame.Decoder()
   readonly #mtu: PathMtu
   readonly #redundancy = new Redundancy<Sent>()
-  /** What is being written is a copy. */
-  #copying = false
+  /** Packets that the copies being written may take at most; whatever leaves with nothing behind it ends them. */
+  #copies = 0
   readonly #idleMs: number
   readonly #single: Array<{ readonly bytes: Uint8Array }> = []
   /** Of the last `pollBurst` that answered bytes. */
@@ -571,7 +571,6 @@ export class Session {
       at += length
       if (length < size) break
     }
-    this.#copying = false
     this.#sealer.mask()
     this.burst.segment = Math.min(size, at - start)
     return at - start
@@ -580,8 +579,11 @@ export class Session {
   /** Sends small packets once more, unless there is something better to send, or no leave to. */
   #requeueCopies(now: number): void {
     const due = this.#redundancy.poll(now)
-    if (due.length === 0 || this.#streams.hasData || this.#recovery.sendTime(now, MAX_DATAGRAM_LENGTH) > now) return
-    this.#copying = true
+    const recovery = this.#recovery
+    if (due.length === 0 || this.#streams.hasData || recovery.sendTime(now, MAX_DATAGRAM_LENGTH) > now) return
+    // Where the window is nearly used up, a copy would take the place of something new.
+    if (2 * recovery.bytesInFlight > recovery.controller.window()) return
+    this.#copies = due.length
     for (const content of due)
       for (let sent: Sent | undefined = content; sent !== undefined; sent = sent.next) this.#requeue(sent)
   }
@@ -642,7 +644,8 @@ export class Session {
         this.#streams.onMaxStreams(frame.limit)
         return undefined
       case "Datagram":
-        this.#events.push({ type: "Datagram", data: frame.data })
+        // A few bytes must not keep alive a buffer that the kernel filled with many datagrams.
+        this.#events.push({ type: "Datagram", data: frame.data.slice() })
         return undefined
       case "PathChallenge":
         this.#paths.onChallenge(remote, frame.token)
@@ -842,7 +845,8 @@ export class Session {
     if (content !== undefined) {
       content.packetNumber = packetNumber
       content.bytes = length
-      if (!this.#copying && content.type !== "Ack" && content.type !== "MtuProbe") {
+      if (this.#copies > 0) this.#copies = appLimited ? 0 : this.#copies - 1
+      else if (content.type !== "Ack" && content.type !== "MtuProbe") {
         this.#redundancy.onSent(now, packetNumber, length, content, this.#rtt.smoothed)
       }
     }
