@@ -7,13 +7,8 @@ import { Writer } from "../../src/domain/protocol/Cursor.ts"
 import * as Frame from "../../src/domain/protocol/Frame.ts"
 import type { Limits } from "../../src/domain/protocol/Limits.ts"
 import * as NewReno from "../../src/domain/protocol/NewReno.ts"
-import {
-  type DirectionSecrets,
-  type Outcome,
-  Session,
-  type SessionEvent,
-  type SessionOptions
-} from "../../src/domain/protocol/Session.ts"
+import type { DirectionSecrets } from "../../src/domain/protocol/PacketWriter.ts"
+import { type Outcome, Session, type SessionEvent, type SessionOptions } from "../../src/domain/protocol/Session.ts"
 import { primitives } from "../../src/layers/CryptoNode.ts"
 import * as Packets from "./Packets.ts"
 import { CLIENT, chance, LIMITS, Pair, type Side, Sink, seeded, steady, weather } from "./Pair.ts"

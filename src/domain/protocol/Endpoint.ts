@@ -40,16 +40,9 @@ import { IdTable } from "./IdTable.ts"
 import * as KeySchedule from "./KeySchedule.ts"
 import type { Limits } from "./Limits.ts"
 import * as Noise from "./Noise.ts"
+import type { DirectionSecrets } from "./PacketWriter.ts"
 import { type Entropy, type KeyPair, NONCE_LENGTH, type Primitives } from "./Primitives.ts"
-import {
-  type Burst,
-  type DirectionSecrets,
-  NO_STATS,
-  Session,
-  type SessionEvent,
-  type Stats,
-  type Transmit
-} from "./Session.ts"
+import { type Burst, NO_STATS, Session, type SessionEvent, type Stats, type Transmit } from "./Session.ts"
 
 export interface EndpointOptions {
   readonly primitives: Primitives

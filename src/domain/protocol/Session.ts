@@ -24,22 +24,21 @@ import {
   MAX_CLOSE_REASON_LENGTH,
   MAX_CLOSING_MS,
   MAX_DATAGRAM_LENGTH,
-  MAX_FRAMES_PER_PACKET,
   MAX_PACKET_NUMBER,
   MAX_QUEUED_DATAGRAMS,
   PACKET_HEADER_LENGTH,
-  PADDING_BLOCK,
   QUIET_MS,
   SKIP_PACKETS,
   STALL_MS
 } from "./Constants.ts"
-import { utf8, Writer } from "./Cursor.ts"
+import { utf8 } from "./Cursor.ts"
 import * as Frame from "./Frame.ts"
 import type { Limits } from "./Limits.ts"
 import * as Packet from "./Packet.ts"
+import { type DirectionSecrets, PacketWriter, type Sent } from "./PacketWriter.ts"
 import { PathMtu } from "./PathMtu.ts"
 import { PathValidator } from "./PathValidator.ts"
-import { type Entropy, type MaskKey, TAG_LENGTH } from "./Primitives.ts"
+import { type Entropy, TAG_LENGTH } from "./Primitives.ts"
 import { Recovery } from "./Recovery.ts"
 import { Redundancy } from "./Redundancy.ts"
 import { ReplayWindow } from "./ReplayWindow.ts"
@@ -64,11 +63,6 @@ export interface Transmit {
 export interface Burst {
   readonly remote: Address
   readonly segment: number
-}
-
-export interface DirectionSecrets {
-  readonly header: MaskKey
-  readonly keys: Packet.DirectionKeys
 }
 
 export interface SessionOptions {
@@ -107,39 +101,6 @@ export type SessionEvent =
 
 /** What became of a datagram; everything but `accepted` left no trace but a counter. */
 export type Outcome = "accepted" | "unopened" | "replayed" | "ignored"
-
-/** One thing that a packet carried, and the next; of one shape, for there is one for every packet in flight. */
-class Sent {
-  readonly type: StreamSent["type"] | "Ack" | "Reliable" | "MtuProbe"
-  /** A stream's id; for "Ack" the largest packet number named. */
-  readonly id: number
-  readonly offset: number
-  readonly length: number
-  readonly fin: boolean
-  readonly frame: Frame.Frame | undefined
-  readonly next: Sent | undefined
-  /** Of the packet, known to the first of its list only. */
-  packetNumber = -1
-  bytes = 0
-
-  constructor(
-    type: Sent["type"],
-    id: number,
-    offset: number,
-    length: number,
-    fin: boolean,
-    frame: Frame.Frame | undefined,
-    next: Sent | undefined
-  ) {
-    this.type = type
-    this.id = id
-    this.offset = offset
-    this.length = length
-    this.fin = fin
-    this.frame = frame
-    this.next = next
-  }
-}
 
 type State = "muted" | "open" | "closing" | "draining" | "closed"
 
@@ -185,15 +146,13 @@ const VIOLATION_CODE: Record<Violation, CloseCode> = {
   protocol: CloseCode.Protocol
 }
 
-/** Frames we put into one packet: fewer than a peer takes, and padding counts for it. */
-const MAX_FRAMES = MAX_FRAMES_PER_PACKET / 2
 const PING: Frame.Ping = { type: "Ping" }
 /** The session ends a little before the last packet number, so that CLOSE has numbers of its own. */
 const LAST_PACKET_NUMBER = MAX_PACKET_NUMBER - 1024
 
 export class Session {
   readonly #options: SessionOptions
-  readonly #sealer: Packet.Sealer
+  readonly #packet: PacketWriter
   readonly #opener: Packet.Opener
   readonly #replay = new ReplayWindow()
   readonly #acks = new AckTracker()
@@ -202,7 +161,6 @@ export class Session {
   readonly #streams: Streams
   readonly #timers = new Timers()
   readonly #events: Array<SessionEvent> = []
-  readonly #writer = new Writer(new Uint8Array(0))
   readonly #decoder = new Frame.Decoder()
   readonly #mtu: PathMtu
   readonly #redundancy = new Redundancy<Sent>()
@@ -212,12 +170,9 @@ export class Session {
   readonly #single: Array<{ readonly bytes: Uint8Array }> = []
   /** Of the last `pollBurst` that answered bytes. */
   readonly burst: { remote: Address; segment: number }
-  /** What the packet under construction carries. */
-  #content: Sent | undefined
 
   #state: State = "muted"
   #remote: Address
-  #nextPacketNumber = 0
   #skipAt: number
   #largestReceived = -1
   /** Packets since the last one that elicits an acknowledgement. */
@@ -235,8 +190,6 @@ export class Session {
   #closeReplies = 0
   #closeReplyAt = 1
 
-  #sentPackets = 0
-  #sentBytes = 0
   #receivedPackets = 0
   #receivedBytes = 0
   #lostPackets = 0
@@ -246,7 +199,7 @@ export class Session {
   constructor(now: number, options: SessionOptions) {
     this.#options = options
     this.#remote = options.remote
-    this.#sealer = new Packet.Sealer(options.send.header)
+    this.#packet = new PacketWriter(options.send, options.remoteId)
     this.#opener = new Packet.Opener(options.receive.header)
     this.#recovery = new Recovery(this.#rtt, options.congestion(now, MAX_DATAGRAM_LENGTH))
     this.#streams = new Streams(options.role, options.limits, options.peerLimits, options.windowGrowth)
@@ -284,8 +237,8 @@ export class Session {
 
   stats(): Stats {
     return {
-      sentPackets: this.#sentPackets,
-      sentBytes: this.#sentBytes,
+      sentPackets: this.#packet.sentPackets,
+      sentBytes: this.#packet.sentBytes,
       receivedPackets: this.#receivedPackets,
       receivedBytes: this.#receivedBytes,
       lostPackets: this.#lostPackets,
@@ -542,9 +495,9 @@ export class Session {
     if (this.#state === "closing") {
       if (!this.#closeDue || this.#closeFrame === undefined) return 0
       this.#closeDue = false
-      this.#begin(buffer, start, MAX_DATAGRAM_LENGTH)
-      Frame.encode(this.#writer, this.#closeFrame)
-      at += this.#seal(start, 0)
+      this.#packet.begin(buffer, start, MAX_DATAGRAM_LENGTH)
+      this.#packet.put(this.#closeFrame)
+      at += this.#packet.seal(0)
     } else if (this.#state === "open") {
       const probe = this.#paths.poll()
       if (probe !== undefined) {
@@ -555,7 +508,7 @@ export class Session {
         if (at === start) return this.#pollFull(now, buffer, start, most)
       }
     }
-    this.#sealer.mask()
+    this.#packet.mask()
     burst.segment = at - start
     return at - start
   }
@@ -571,7 +524,7 @@ export class Session {
       at += length
       if (length < size) break
     }
-    this.#sealer.mask()
+    this.#packet.mask()
     this.burst.segment = Math.min(size, at - start)
     return at - start
   }
@@ -694,7 +647,7 @@ export class Session {
       const { packetNumber, bytes } = content
       if (content.type !== "MtuProbe") this.#redundancy.onLost(packetNumber)
       if (watched && content.type !== "MtuProbe") {
-        if (this.#mtu.onPacketLost(now, packetNumber, bytes, this.#nextPacketNumber)) this.#onMtuChanged()
+        if (this.#mtu.onPacketLost(now, packetNumber, bytes, this.#packet.nextPacketNumber)) this.#onMtuChanged()
       }
       for (let sent: Sent | undefined = content; sent !== undefined; sent = sent.next) {
         if (sent.type === "MtuProbe") this.#mtu.onProbeLost(now, sent.packetNumber, sent.bytes)
@@ -713,110 +666,66 @@ export class Session {
 
   // -- packets -----------------------------------------------------------------------------------------------------
 
-  /** Begins a packet in a datagram of at most `size` bytes. */
-  #begin(buffer: Uint8Array, at: number, size: number): void {
-    this.#writer.reset(buffer, at + PACKET_HEADER_LENGTH, at + size - TAG_LENGTH)
-    this.#content = undefined
-  }
-
-  #carry(type: Sent["type"], id: number, offset = 0, length = 0, fin = false, frame?: Frame.Frame): void {
-    this.#content = new Sent(type, id, offset, length, fin, frame, this.#content)
-  }
-
   /** A packet of all that is due. Probes keep to what every path carries, or a black hole would take them, too. */
   #writeFull(now: number, buffer: Uint8Array, at: number, size: number): number {
+    const packet = this.#packet
     const probing = this.#probes > 0
     const room = probing ? MAX_DATAGRAM_LENGTH : size
-    this.#begin(buffer, at, room)
-    const writer = this.#writer
+    packet.begin(buffer, at, room)
     if (this.#acks.pending) this.#putAck(now)
-    let frames = 1
-    let eliciting = false
     if (this.#pingDue) {
       this.#pingDue = false
-      Frame.encode(writer, PING)
-      eliciting = true
+      packet.put(PING)
     }
-    for (; this.#reliable.length > 0 && frames < MAX_FRAMES; frames++) {
+    while (this.#reliable.length > 0) {
       const frame = this.#reliable[0] as Frame.Frame
-      if (Frame.encodedLength(frame) > writer.remaining) break
+      if (Frame.encodedLength(frame) > packet.remaining) break
       this.#reliable.shift()
-      Frame.encode(writer, frame)
-      this.#carry("Reliable", 0, 0, 0, false, frame)
-      eliciting = true
+      packet.carry(frame)
     }
-    for (; writer.remaining >= Frame.MAX_CONTROL_LENGTH && frames < MAX_FRAMES; frames++) {
+    while (packet.remaining >= Frame.MAX_CONTROL_LENGTH) {
       const frame = this.#streams.pollControl(now, this.#rtt.smoothed)
       if (frame === undefined) break
-      Frame.encode(writer, frame)
-      this.#carryControl(frame)
-      eliciting = true
+      packet.carry(frame)
     }
-    for (; this.#datagrams.length > 0 && frames < MAX_FRAMES; frames++) {
+    while (this.#datagrams.length > 0) {
       const data = this.#datagrams[0] as Uint8Array
-      if (Frame.datagramOverhead(data.length) + data.length > writer.remaining) break
+      if (Frame.datagramOverhead(data.length) + data.length > packet.remaining) break
       this.#datagrams.shift()
-      Frame.encode(writer, { type: "Datagram", data })
-      eliciting = true
+      packet.put({ type: "Datagram", data })
     }
-    for (; writer.remaining > Frame.MAX_STREAM_OVERHEAD && frames < MAX_FRAMES; frames++) {
-      const chunk = this.#streams.pollData(writer.remaining - Frame.MAX_STREAM_OVERHEAD)
+    while (packet.remaining > Frame.MAX_STREAM_OVERHEAD) {
+      const chunk = this.#streams.pollData(packet.remaining - Frame.MAX_STREAM_OVERHEAD)
       if (chunk === undefined) break
-      const { id, offset, data, fin } = chunk
-      Frame.encodeStream(writer, id, offset, data, fin)
-      this.#carry("Stream", id, offset, data.length, fin)
-      eliciting = true
+      packet.putStream(chunk)
     }
     if (probing) {
       this.#probes--
-      if (!eliciting) {
-        Frame.encode(writer, PING)
-        eliciting = true
-      }
+      if (!packet.eliciting) packet.put(PING)
     }
     const appLimited = !this.#streams.hasData
-    return this.#send(now, at, eliciting, appLimited, appLimited ? 0 : room)
+    return this.#send(now, appLimited, appLimited ? 0 : room)
   }
 
   #writeAck(now: number, buffer: Uint8Array, at: number): number {
-    this.#begin(buffer, at, MAX_DATAGRAM_LENGTH)
+    this.#packet.begin(buffer, at, MAX_DATAGRAM_LENGTH)
     this.#putAck(now)
     // Who only acknowledges would never learn what of it arrived (RFC 9000 section 13.2.4).
-    const eliciting = this.#silentPackets >= ACKS_BEFORE_PING
-    if (eliciting) Frame.encode(this.#writer, PING)
-    return this.#send(now, at, eliciting, true, 0)
+    if (this.#silentPackets >= ACKS_BEFORE_PING) this.#packet.put(PING)
+    return this.#send(now, true, 0)
   }
 
   #putAck(now: number): void {
     const frame = this.#acks.frame(now)
-    const largest = frame.ranges[0]?.end
-    if (largest === undefined) return
-    Frame.encode(this.#writer, frame)
-    this.#acks.onAckSent(now, largest)
-    this.#carry("Ack", largest)
-  }
-
-  #carryControl(frame: Frame.Frame): void {
-    switch (frame.type) {
-      case "Reset":
-      case "Stop":
-      case "MaxStreamData":
-        this.#carry(frame.type, frame.id)
-        return
-      case "MaxData":
-      case "MaxStreams":
-        this.#carry(frame.type, 0)
-        return
-      default:
-        this.#carry("Reliable", 0, 0, 0, false, frame)
-    }
+    this.#packet.carry(frame)
+    this.#acks.onAckSent(now, frame.ranges[0]?.end ?? -1)
   }
 
   /** Half of a path validation: its loss is noticed by the path timer, so nothing is repeated here. */
   #writePathProbe(now: number, buffer: Uint8Array, at: number, frame: Frame.Frame): number {
-    this.#begin(buffer, at, MAX_DATAGRAM_LENGTH)
-    Frame.encode(this.#writer, frame)
-    return this.#send(now, at, true, true, 0)
+    this.#packet.begin(buffer, at, MAX_DATAGRAM_LENGTH)
+    this.#packet.put(frame)
+    return this.#send(now, true, 0)
   }
 
   /** A packet that only asks whether the path carries its size; only while there is bulk that would gain by it. */
@@ -826,31 +735,24 @@ export class Session {
     if (this.#recovery.sendTime(now, mtu.current) > now) return 0
     const size = mtu.pollProbe(now)
     if (size === undefined) return 0
-    this.#begin(buffer, at, size)
-    Frame.encode(this.#writer, PING)
-    this.#carry("MtuProbe", 0)
-    return this.#send(now, at, true, true, size)
+    this.#packet.begin(buffer, at, size)
+    this.#packet.putMtuProbe()
+    return this.#send(now, true, size)
   }
 
   /** Seals the packet under construction and takes it on record; it grows to `least` bytes of datagram. */
-  #send(now: number, at: number, eliciting: boolean, appLimited: boolean, least: number): number {
-    if (this.#nextPacketNumber === this.#skipAt) {
+  #send(now: number, appLimited: boolean, least: number): number {
+    const packet = this.#packet
+    if (packet.nextPacketNumber === this.#skipAt) {
       // An acknowledgement of a number never sent betrays a peer that acknowledges ahead of what it received.
-      this.#recovery.onSkipped(this.#nextPacketNumber++)
-      this.#skipAt = this.#nextPacketNumber + this.#drawSkip()
+      this.#recovery.onSkipped(packet.nextPacketNumber++)
+      this.#skipAt = packet.nextPacketNumber + this.#drawSkip()
     }
-    const packetNumber = this.#nextPacketNumber
-    const length = this.#seal(at, least)
-    const content = this.#content
-    if (content !== undefined) {
-      content.packetNumber = packetNumber
-      content.bytes = length
-      if (this.#copies > 0) this.#copies = appLimited ? 0 : this.#copies - 1
-      else if (content.type !== "Ack" && content.type !== "MtuProbe") {
-        this.#redundancy.onSent(now, packetNumber, length, content, this.#rtt.smoothed)
-      }
-    }
+    const packetNumber = packet.nextPacketNumber
+    const length = packet.seal(least)
+    const { content, eliciting } = packet
     this.#recovery.onSent(now, packetNumber, length, eliciting, content, appLimited)
+    if (content !== undefined) this.#copyLater(now, content, appLimited)
     this.#silentPackets = eliciting ? 0 : this.#silentPackets + 1
     if (eliciting) {
       if (this.#unansweredSince === Number.POSITIVE_INFINITY) this.#unansweredSince = now
@@ -860,22 +762,12 @@ export class Session {
     return length
   }
 
-  /** Pads and seals the packet under construction; answers its datagram's length. */
-  #seal(at: number, least: number): number {
-    const writer = this.#writer
-    const plaintext = writer.offset - at - PACKET_HEADER_LENGTH
-    const padded = Math.max(
-      PADDING_BLOCK,
-      Math.ceil(plaintext / PADDING_BLOCK) * PADDING_BLOCK,
-      least - Packet.OVERHEAD
-    )
-    writer.fill(0, padded - plaintext)
-    const length = padded + Packet.OVERHEAD
-    const { send, remoteId } = this.#options
-    this.#sealer.seal(send.keys, 0, remoteId, this.#nextPacketNumber++, writer.bytes, at, at + length)
-    this.#sentPackets++
-    this.#sentBytes += length
-    return length
+  /** A packet left: unless it was a copy itself, it may be worth one. */
+  #copyLater(now: number, content: Sent, appLimited: boolean): void {
+    if (this.#copies > 0) this.#copies = appLimited ? 0 : this.#copies - 1
+    else if (content.type !== "Ack" && content.type !== "MtuProbe") {
+      this.#redundancy.onSent(now, content.packetNumber, content.bytes, content, this.#rtt.smoothed)
+    }
   }
 
   #drawSkip(): number {
@@ -895,7 +787,7 @@ export class Session {
     // Another port of the same host is most likely the same path (RFC 9000 section 9.4).
     if (remote.host !== this.#remote.host) {
       this.#recovery.onPathChanged(this.#options.congestion(now, MAX_DATAGRAM_LENGTH))
-      this.#mtu.onPathChanged(now, this.#nextPacketNumber, this.#ceiling(remote))
+      this.#mtu.onPathChanged(now, this.#packet.nextPacketNumber, this.#ceiling(remote))
     }
     this.#remote = remote
     this.#events.push({ type: "PathChanged", remote })
