@@ -20,6 +20,12 @@ export class Mailbox<A, E> {
     this.#latch.openUnsafe()
   }
 
+  /** Takes out what nobody wants any more. */
+  dropUnsafe(isOver: (item: A) => boolean): void {
+    const at = this.#items.findIndex(isOver)
+    if (at >= 0) this.#items.splice(at, 1)
+  }
+
   /** What is in it can still be taken; after that takers fail. */
   failUnsafe(error: E): void {
     this.#failure ??= { error }

@@ -366,6 +366,8 @@ export class TransportDriver {
         return
       case "StreamClosed":
         state.streams.delete(event.id)
+        // Given up before anybody accepted it: a peer could pile them up.
+        state.accepted.dropUnsafe(({ id }) => id === event.id)
         return
       case "Datagram":
         state.datagrams.offerUnsafe(event.data)

@@ -399,13 +399,14 @@ describe("Session: a peer that breaks the rules", () => {
   })
 
   it("closes for data beyond the session's limit", () => {
+    // Windows that may not grow: these would, for all of it lies behind gaps.
     const fill = (extra: number) => (raw: Raw) => {
       for (let id = 0; id < 8; id += 2) raw.send(stream(id, maxStreamData - 1, data(1)))
       if (extra > 0) raw.send(stream(8, 0, data(extra)))
     }
     assert.strictEqual(maxData, 4 * maxStreamData)
-    assert.strictEqual(answer(fill(0)), undefined)
-    assert.strictEqual(answer(fill(1)), CloseCode.FlowControl)
+    assert.strictEqual(answer(fill(0), { windowGrowth: 1 }), undefined)
+    assert.strictEqual(answer(fill(1), { windowGrowth: 1 }), CloseCode.FlowControl)
   })
 
   it("closes for a final size that changes", () => {
@@ -962,7 +963,7 @@ describe("Session: streams between two ends", () => {
     pair.command("client", ends.client, (session) => session.write(id, data(1_000_000)))
     const writable = () => pair.sessionEvents("client", ends.client).some(({ type }) => type === "StreamWritable")
     assert.isTrue(pair.run(writable, 60_000))
-    assert.isBelow(pair.session("client", ends.client).buffered(id), Constants.SEND_BUFFER_HIGH / 2)
+    assert.isFalse(pair.session("client", ends.client).isFull(id))
     pair.command("client", ends.client, (session) => session.finish(id))
     pair.command("server", ends.server, (session) => session.finish(id))
     pair.pass(10_000)

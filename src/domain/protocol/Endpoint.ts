@@ -570,7 +570,9 @@ export class Endpoint {
     }
     dial.onAnswered(attempt)
     const localId = attempt.connectionId
-    const session = this.#makeSession(now, "client", attempt.noise, localId, answer.connectionId, remote, answer.limits)
+    const { noise, sentAt } = attempt
+    const { connectionId, limits } = answer
+    const session = this.#makeSession(now, "client", noise, localId, connectionId, remote, limits, now - sentAt)
     this.hangUp(handle)
     const slot: Slot = {
       handle: this.#nextHandle++,
@@ -610,7 +612,8 @@ export class Endpoint {
     localId: Uint8Array,
     remoteId: Uint8Array,
     remote: Address,
-    peerLimits: Limits
+    peerLimits: Limits,
+    handshakeMs?: number
   ): Session {
     const { initiatorKey, responderKey } = noise.split()
     noise.wipe()
@@ -630,6 +633,7 @@ export class Endpoint {
       congestion,
       keepAliveMs,
       deadAfterMs,
+      handshakeMs,
       windowGrowth,
       datagramCeiling
     })

@@ -159,10 +159,19 @@ export class RecvStream {
     return outcome
   }
 
+  /**
+   * All that can be read was read, and what waits behind a gap fills more than half of the window: the window is too small
+   * for this path's losses, which hold it for a round trip and longer.
+   */
+  get squeezed(): boolean {
+    if (this.#window >= this.#maxWindow || this.#finalSize !== undefined || this.#dropping) return false
+    return this.#consumed === this.#contiguous && this.#highest - this.#consumed > this.#window / 2
+  }
+
   /** More than half of the window was read since the last grant: time for another. */
   get owesWindow(): boolean {
     if (this.#finalSize !== undefined || this.#dropping) return false
-    return this.#consumed + this.#window - this.#limit > this.#window / 2
+    return this.squeezed || this.#consumed + this.#window - this.#limit > this.#window / 2
   }
 
   /**
@@ -171,7 +180,7 @@ export class RecvStream {
    */
   grant(now: number, rttMs: number): number {
     if (this.owesWindow) {
-      if (now - this.#grantedAt < 2 * rttMs) this.#window = Math.min(2 * this.#window, this.#maxWindow)
+      if (this.squeezed || now - this.#grantedAt < 2 * rttMs) this.#window = Math.min(2 * this.#window, this.#maxWindow)
       this.#grantedAt = now
       this.#limit = this.#consumed + this.#window
     }

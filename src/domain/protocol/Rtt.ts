@@ -32,6 +32,13 @@ export class Rtt {
     this.smoothed = 0.875 * this.smoothed + 0.125 * adjusted
   }
 
+  /** What the handshake took, to be assumed until the first sample: its parts waited for disks, so it is none itself. */
+  guess(ms: number): void {
+    if (this.hasSample) return
+    this.smoothed = Math.min(ms, INITIAL_RTT_MS)
+    this.variance = this.smoothed / 2
+  }
+
   /** One probe timeout without backoff (RFC 9002 section 6.2.1). */
   pto(maxAckDelayMs: number): number {
     return this.smoothed + Math.max(4 * this.variance, GRANULARITY_MS) + maxAckDelayMs

@@ -82,6 +82,8 @@ export interface SessionOptions {
   readonly keepAliveMs: number
   /** Milliseconds without any answer after which the path counts as dead. */
   readonly deadAfterMs: number
+  /** Milliseconds that the handshake's round trip took, where it is known already. */
+  readonly handshakeMs?: number | undefined
   /** How many times their first size receive windows may grow to; without it `WINDOW_GROWTH`. */
   readonly windowGrowth?: number | undefined
   /** Bytes of the largest datagram worth trying towards an address; without it `MAX_DATAGRAM_LENGTH` for all. */
@@ -167,6 +169,7 @@ export class Session {
   /** Packets that the copies being written may take at most; whatever leaves with nothing behind it ends them. */
   #copies = 0
   readonly #idleMs: number
+  readonly #startedAt: number
   readonly #single: Array<{ readonly bytes: Uint8Array }> = []
   /** Of the last `pollBurst` that answered bytes. */
   readonly burst: { remote: Address; segment: number }
@@ -208,6 +211,8 @@ export class Session {
     this.#idleMs = Math.min(options.limits.idleTimeoutMs, options.peerLimits.idleTimeoutMs)
     this.#skipAt = this.#drawSkip()
     this.#timers.set(Timer.Idle, now + this.#idleMs)
+    this.#startedAt = now
+    if (options.handshakeMs !== undefined) this.#rtt.guess(options.handshakeMs)
   }
 
   get state(): State {
@@ -387,7 +392,11 @@ export class Session {
     this.#replay.commit(packetNumber)
     this.#receivedPackets++
     this.#receivedBytes += bytes.length
-    if (this.#receivedPackets === 1) this.#events.push({ type: "Proven" })
+    if (this.#receivedPackets === 1) {
+      // A server's session begins with its answer, and this is what came back.
+      if (this.#options.role === "server") this.#rtt.guess(now - this.#startedAt)
+      this.#events.push({ type: "Proven" })
+    }
 
     if (this.#state === "closing") {
       // Answer with CLOSE again, ever more rarely, until the peer has heard it.

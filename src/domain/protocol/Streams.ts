@@ -89,7 +89,8 @@ export class Streams {
   #consumed = 0
   #owesMaxData = false
   #owesMaxStreams = false
-  #bufferHigh = SEND_BUFFER_HIGH
+  /** Bytes unacknowledged in all; `SEND_BUFFER_HIGH` is for what was never sent. */
+  #bufferHigh = 4 * SEND_BUFFER_HIGH
 
   constructor(role: "client" | "server", local: Limits, remote: Limits, windowGrowth = WINDOW_GROWTH) {
     this.#maxStreamWindow = windowGrowth * local.maxStreamData
@@ -129,7 +130,7 @@ export class Streams {
     const entry = this.#entries.get(id)
     if (entry === undefined || entry.send.state !== "open") return false
     entry.send.write(bytes)
-    if (entry.send.buffered >= this.#bufferHigh / 2) entry.full = true
+    if (this.#holds(entry, 0.5)) entry.full = true
     this.#enqueue(entry)
     return true
   }
@@ -141,12 +142,16 @@ export class Streams {
 
   /** Whether a stream holds so much that its writer should wait for `StreamWritable`. */
   isFull(id: number): boolean {
-    return this.buffered(id) >= this.#bufferHigh
+    const entry = this.#entries.get(id)
+    return entry !== undefined && this.#holds(entry, 1)
   }
 
-  /** Follows the congestion window: what may be in flight must not be held up by a writer that waits. */
+  /**
+   * Follows the congestion window. A lost piece holds all that arrived behind it for a round trip and longer, so several
+   * windows may be unacknowledged while what was never sent must not run out.
+   */
   setWindow(bytes: number): void {
-    this.#bufferHigh = Math.max(SEND_BUFFER_HIGH, 2 * bytes)
+    this.#bufferHigh = Math.max(4 * SEND_BUFFER_HIGH, 8 * bytes)
   }
 
   finish(id: number): void {
@@ -279,7 +284,7 @@ export class Streams {
     if (this.#owesMaxData) {
       this.#owesMaxData = false
       // As in `RecvStream.grant`.
-      if (now - this.#grantedAt < 2 * rttMs) {
+      if (this.#squeezed || now - this.#grantedAt < 2 * rttMs) {
         this.#receiveWindow = Math.min(2 * this.#receiveWindow, this.#maxReceiveWindow)
       }
       this.#grantedAt = now
@@ -333,7 +338,7 @@ export class Streams {
     if (sent.type === "Stream") entry.send.onAcked(sent.offset, sent.length, sent.fin)
     else if (sent.type === "Reset") entry.send.onResetAcked()
     else return
-    if (entry.full && entry.send.buffered < this.#bufferHigh / 2) {
+    if (entry.full && !this.#holds(entry, 0.5)) {
       entry.full = false
       this.#events.push({ type: "StreamWritable", id: entry.id })
     }
@@ -364,6 +369,11 @@ export class Streams {
   }
 
   // ------------------------------------------------------------------------------------------------------------------
+
+  /** Whether a stream holds this share of what it may. */
+  #holds({ send }: Entry, share: number): boolean {
+    return send.unsentBytes >= share * SEND_BUFFER_HIGH || send.buffered >= share * this.#bufferHigh
+  }
 
   #make(id: number, priority: Priority): Entry {
     const entry: Entry = {
@@ -405,6 +415,10 @@ export class Streams {
   #onFresh(entry: Entry, fresh: number): Violation | undefined {
     this.#received += fresh
     if (this.#received > this.#receiveLimit) return "flow-control"
+    if (entry.recv.squeezed) {
+      this.#owe(entry, "window")
+      if (this.#squeezed) this.#owesMaxData = true
+    }
     if (entry.stop !== undefined) {
       this.#consume(fresh)
       this.#retire(entry)
@@ -415,6 +429,12 @@ export class Streams {
       if (entry.recv.finished) this.#retire(entry)
     }
     return undefined
+  }
+
+  /** As in `RecvStream`, for all streams together. */
+  get #squeezed(): boolean {
+    const window = this.#receiveWindow
+    return window < this.#maxReceiveWindow && this.#received - this.#consumed > window / 2
   }
 
   #consume(bytes: number): void {
