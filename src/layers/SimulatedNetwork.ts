@@ -148,7 +148,10 @@ class Core {
     this.#capture = options.capture ?? false
     this.#clock = clock
     this.#run = run
-    this.#drain = Effect.sync(() => this.#drainUnsafe())
+    // A sleeper that another has overtaken would only arm one more, and so on for ever.
+    this.#drain = Effect.sync(() => {
+      if (this.#armedFor <= this.#clock.currentTimeMillisUnsafe()) this.#drainUnsafe()
+    })
   }
 
   digest(): string {

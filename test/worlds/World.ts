@@ -511,7 +511,9 @@ export const transcriptFaults = Effect.fnUntraced(function* (world: World, quest
 /** Streams that are not over, of every connection of tiers that run: `tier: streams`. */
 export const openStreams = Effect.fnUntraced(function* (world: World) {
   const all: Array<string> = []
-  for (const { connection, life, tier } of world.connections) {
+  // A server's comes first, whoever of both heard first that they are connected.
+  const connections = [...world.connections].sort((a, b) => Number(b.tier === "server") - Number(a.tier === "server"))
+  for (const { connection, life, tier } of connections) {
     const { openStreams } = yield* connection.stats
     if (!life.over && openStreams > 0) all.push(`${tier}: ${openStreams}`)
   }
