@@ -100,7 +100,17 @@ describe("Path MTU in a session", () => {
     [65_535, 65_504]
   ] as const) {
     it(`finds ${expected} where the path carries ${mtu}`, () => {
-      const pair = transfer(2_000_000, { bursts: true, datagramCeiling: 65_504, fate: narrow(() => mtu) })
+      const pair = new Pair({ limits, bursts: true, datagramCeiling: 65_504, fate: narrow(() => mtu) })
+      const sink = new Sink()
+      pair.onSession = sink.on
+      const { client } = pair.connect()
+      const id = pair.command("client", client, (session) => session.openStream(Priority.Bulk)) ?? -1
+      const piece = seeded("piece")(100_000)
+      for (let sent = 0; sent < 60; sent++) {
+        pair.command("client", client, (session) => session.write(id, piece))
+        pair.pass(100)
+      }
+      assert.strictEqual(sink.bytes("server", id).length, 60 * piece.length)
       assert.strictEqual(datagramBytes(pair), expected)
     })
   }
@@ -109,6 +119,21 @@ describe("Path MTU in a session", () => {
     const pair = transfer(300_000, { bursts: true })
     assert.strictEqual(datagramBytes(pair), MAX_DATAGRAM_LENGTH)
     assert.isTrue(pair.wire.every(({ bytes }) => bytes.length <= MAX_DATAGRAM_LENGTH))
+  })
+
+  it("does not take the loss of probes for congestion", () => {
+    const pair = new Pair({ limits, bursts: true, datagramCeiling: 65_504, fate: narrow(() => 1200) })
+    const { client } = pair.connect()
+    const id = pair.command("client", client, (session) => session.openStream(Priority.Bulk)) ?? -1
+    pair.command("client", client, (session) => session.write(id, new Uint8Array(3_000_000)))
+    let least = Number.POSITIVE_INFINITY
+    pair.run(() => {
+      const { congestionWindow } = pair.session("client", client).stats()
+      least = Math.min(least, congestionWindow)
+      return false
+    }, 1000)
+    assert.isAbove(pair.session("client", client).stats().lostPackets, 0)
+    assert.isAtLeast(least, 10 * MAX_DATAGRAM_LENGTH)
   })
 
   it("gets out of a black hole", () => {

@@ -4,22 +4,30 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
+import * as Bbr from "../../src/domain/protocol/Bbr.ts"
 import type { Controller, Factory } from "../../src/domain/protocol/Congestion.ts"
+import * as Cubic from "../../src/domain/protocol/Cubic.ts"
 import * as NewReno from "../../src/domain/protocol/NewReno.ts"
 import { Recovery } from "../../src/domain/protocol/Recovery.ts"
 import { Rtt } from "../../src/domain/protocol/Rtt.ts"
+import { run as contend, jain } from "./Bottleneck.ts"
 
 interface Row {
   readonly name: string
   readonly make: Factory
   /** Takes each loss for congestion: halves within a round trip, and suffers from random loss. */
   readonly lossBased: boolean
+  /** Datagrams of the least window. */
+  readonly least: number
 }
 
-const CONTROLLERS: ReadonlyArray<Row> = [{ name: "new-reno", make: NewReno.make, lossBased: true }]
+const CONTROLLERS: ReadonlyArray<Row> = [
+  { name: "new-reno", make: NewReno.make, lossBased: true, least: 2 },
+  { name: "cubic", make: Cubic.make, lossBased: true, least: 2 },
+  { name: "bbr", make: Bbr.make, lossBased: false, least: 4 }
+]
 
 const DATAGRAM = 1200
-const LEAST = 2 * DATAGRAM
 const NEVER = Number.POSITIVE_INFINITY
 
 /** A rate sample as an application-limited path would give it. */
@@ -110,7 +118,9 @@ const run = (make: Factory, path: Path, untilMs: number) => {
   return { controller, recovery, least, most, lost, sent: next, share: delivered / (untilMs * path.rate) }
 }
 
-describe.each(CONTROLLERS)("Congestion controller $name", ({ name, make, lossBased }) => {
+describe.each(CONTROLLERS)("Congestion controller $name", ({ name, make, lossBased, least: datagrams }) => {
+  const LEAST = datagrams * DATAGRAM
+
   it("says its name, and starts from ten datagrams", () => {
     const controller = make(0, DATAGRAM)
     assert.strictEqual(controller.name, name)
@@ -130,10 +140,10 @@ describe.each(CONTROLLERS)("Congestion controller $name", ({ name, make, lossBas
     const { lost, most, sent } = run(make, trickle, 60_000)
     assert.isAbove(sent, 500)
     assert.strictEqual(lost, 0)
-    assert.isAtMost(most, 10 * DATAGRAM)
+    assert.isAtMost(most, 12 * DATAGRAM)
   })
 
-  it("never falls below two datagrams, however bad the path", () => {
+  it("never falls below its least window, however bad the path", () => {
     const { least, most, lost } = run(make, { rate: 1250, rttMs: 50, queue: 62_500, drop: (n) => n % 3 !== 0 }, 20_000)
     assert.isAbove(lost, 20)
     assert.isAtLeast(least, LEAST)
@@ -158,6 +168,65 @@ describe.each(CONTROLLERS)("Congestion controller $name", ({ name, make, lossBas
     const controller = make(0, DATAGRAM)
     controller.setMaxDatagram(9000)
     assert.isAtLeast(controller.window(), 18_000)
+  })
+
+  it("loses little of 20 MB to its start, on queues of all sizes", () => {
+    for (const [queueBdp, most] of [
+      [0.25, 0.04],
+      [0.5, 0.03],
+      [1, lossBased ? 0.06 : 0.02]
+    ] as const) {
+      const path = { mbit: 100, rttMs: 50, queueBdp }
+      const [flow] = contend({ path, flows: [{ sender: make, bytes: 20e6 }], untilMs: 10_000 }).flows
+      assert.isBelow(flow?.doneMs ?? NEVER, 3000, `queue ${queueBdp}`)
+      assert.isBelow(flow?.retransmitted ?? 1, most, `queue ${queueBdp}`)
+    }
+  })
+
+  it("shares a link with its like, by Jain's index of four flows", () => {
+    for (const queueBdp of [1, 2]) {
+      for (const apart of lossBased ? [3000] : [777, 3000]) {
+        const { flows } = contend({
+          path: { mbit: 100, rttMs: 50, queueBdp },
+          flows: [0, 1, 2, 3].map((i) => ({ sender: make, startMs: i * apart })),
+          fromMs: 3 * apart,
+          untilMs: 60_000 + 3 * apart
+        })
+        const index = jain(flows.map((flow) => flow.mbit))
+        assert.isAbove(index, lossBased ? 0.85 : 0.9, `queue ${queueBdp}, ${apart} ms apart`)
+        assert.isAbove(
+          flows.reduce((sum, flow) => sum + flow.share, 0),
+          0.9
+        )
+      }
+    }
+  })
+
+  it("shares a link with TCP CUBIC: each has a fifth", () => {
+    for (const queueBdp of [1, 2]) {
+      for (const [ours, theirs] of [
+        [5000, 0],
+        [0, 5000]
+      ] as const) {
+        const { flows } = contend({
+          path: { mbit: 100, rttMs: 50, queueBdp },
+          flows: [
+            { sender: make, startMs: ours },
+            { sender: "tcp-cubic", startMs: theirs }
+          ],
+          fromMs: 5000,
+          untilMs: 65_000
+        })
+        for (const flow of flows) assert.isAbove(flow.share, 0.2, `${flow.name}, queue ${queueBdp}, ${ours}/${theirs}`)
+      }
+    }
+  })
+
+  it("takes jitter of a fifth of the round trip for no loss", () => {
+    const path = { mbit: 20, rttMs: 50, jitterMs: 10 }
+    const [flow] = contend({ path, flows: [{ sender: make }], untilMs: 20_000 }).flows
+    assert.isAbove(flow?.share ?? 0, lossBased ? 0.5 : 0.85)
+    assert.isBelow(flow?.spurious ?? NEVER, 200)
   })
 
   it.skipIf(!lossBased)("gives way at a loss, once per round trip, and returns if the loss was none", () => {
@@ -215,7 +284,7 @@ describe.each(CONTROLLERS)("Congestion controller $name", ({ name, make, lossBas
             controller.onAcked(now, sentAt, bytes, rtt, appLimited)
             acked += bytes
             controller.onAckEnd(now, { ...SAMPLE, ackedBytes: bytes, delivered: acked, appLimited }, rtt)
-            if (appLimited) assert.isAtMost(controller.window(), before)
+            if (appLimited && lossBased) assert.isAtMost(controller.window(), before)
           } else if (what === "lost") controller.onLost(now, 1, bytes, bytes, bytes)
           else if (what === "event") controller.onCongestionEvent(now, sentAt, false, bytes)
           else if (what === "persistent") controller.onCongestionEvent(now, sentAt, true, bytes)

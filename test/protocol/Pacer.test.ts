@@ -59,6 +59,20 @@ describe("Pacer", () => {
     assert.strictEqual(pacer.delayUntil(0, DATAGRAM), 65_000 / 100 - 120 + 12)
   })
 
+  it("a burst of large datagrams is 128 kB, at least two", () => {
+    const { controller } = paced(1)
+    const count = (size: number): number => {
+      const pacer = new Pacer(controller, size)
+      let sent = 0
+      while (pacer.delayUntil(0, size) <= 0) {
+        pacer.onSent(0, size)
+        sent++
+      }
+      return sent
+    }
+    assert.deepStrictEqual([9000, 16_000, 32_000, 65_504, 131_000].map(count), [10, 8, 4, 2, 2])
+  })
+
   it("follows the rate", () => {
     const { controller, pacer } = paced(100)
     burst(pacer, 0)

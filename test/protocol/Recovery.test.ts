@@ -283,6 +283,78 @@ describe("Recovery: loss", () => {
   })
 })
 
+describe("Recovery: packets that overtake each other", () => {
+  it("a late arrival shows how far apart and how late packets may come", () => {
+    const { ack, recovery, send } = primed()
+    send(200, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+    assert.deepStrictEqual(ack(300, [2, 10]).lost, [1])
+    assert.deepStrictEqual(ack(320, [1, 10]).acked, [1])
+    assert.strictEqual(recovery.packetThreshold, 11)
+    for (let i = 11; i < 31; i++) send(400, i)
+    assert.deepStrictEqual(ack(500, [12, 21]).lost, [], "ten behind")
+    // 1.1 times the 120 ms that packet 1 took, of a round trip of 100.
+    assert.approximately(recovery.deadline, 400 + 132, 1e-9)
+    assert.deepStrictEqual(ack(501, [12, 22]).lost, [11])
+  })
+
+  it("real losses bring the thresholds back", () => {
+    const { ack, recovery, send } = primed()
+    for (let i = 1; i < 100; i++) send(200, i)
+    ack(300, [2, 99])
+    ack(320, [1, 99])
+    assert.isAbove(recovery.packetThreshold, 100)
+    let next = 100
+    for (let round = 0; round < 10; round++) {
+      const now = 1000 * (round + 1)
+      for (let i = 0; i < 64; i++) send(now, next + i)
+      send(now + 500, next + 64)
+      assert.strictEqual(ack(now + 600, [next + 64, next + 64]).lost.length, 64)
+      next += 65
+    }
+    assert.strictEqual(recovery.packetThreshold, 3)
+  })
+
+  it("another path starts with the usual threshold", () => {
+    const { ack, recovery, send } = primed()
+    for (let i = 1; i < 20; i++) send(200, i)
+    ack(300, [2, 19])
+    ack(320, [1, 19])
+    recovery.onPathChanged(new Recorder())
+    assert.strictEqual(recovery.packetThreshold, 3)
+  })
+})
+
+describe("Recovery: share of loss", () => {
+  it("follows what is lost of what elicits, within some hundred packets", () => {
+    const { ack, recovery } = make()
+    assert.strictEqual(recovery.lossRate, 0)
+    let next = 0
+    const round = (now: number, lost: number): void => {
+      for (let i = 0; i < 10; i++) recovery.onSent(now, next + i, 1000, true, next + i, false)
+      recovery.onSent(now + 50, next + 10, 40, false, next + 10, false)
+      ack(now + 100, [next + lost, next + 10])
+      next += 11
+    }
+    for (let i = 0; i < 200; i++) round(1000 * i, 2)
+    assert.approximately(recovery.lossRate, 0.2, 0.01)
+    for (let i = 200; i < 400; i++) round(1000 * i, 0)
+    assert.isBelow(recovery.lossRate, 0.01)
+    assert.isAtLeast(recovery.lossRate, 0)
+  })
+
+  it("late arrivals are no losses, and another path has none", () => {
+    const { ack, recovery, send } = primed()
+    send(200, 1, 2, 3, 4)
+    ack(300, [2, 4])
+    const lossy = recovery.lossRate
+    assert.approximately(lossy, 1 / 256, 1e-4)
+    ack(301, [1, 4])
+    assert.isBelow(recovery.lossRate, 1e-4)
+    recovery.onPathChanged(new Recorder())
+    assert.strictEqual(recovery.lossRate, 0)
+  })
+})
+
 describe("Recovery: probe timeout", () => {
   it("waits 1024 ms before the first sample", () => {
     const { recovery, send } = make()

@@ -1,13 +1,16 @@
 /**
  * Spreads packets over the round trip (RFC 9002 section 7.7): a bucket that fills at the controller's rate and holds one
- * burst. A burst is ten datagrams or two milliseconds' worth, whichever is more, because a host's timers tick in
- * milliseconds: a smaller one would cap the rate. `now` never goes back.
+ * burst. A burst is ten datagrams (of large ones, as many as make 128 kB, at least two) or two milliseconds' worth,
+ * whichever is more, because a host's timers tick in milliseconds: a smaller one would cap the rate. `now` never goes back.
  */
 import type { Controller } from "./Congestion.ts"
 import { PACER_BURST_DATAGRAMS, PACER_BURST_MAX, PACER_BURST_MS } from "./Constants.ts"
 
 /** Milliseconds: a wait shorter than this is none, up to a datagram's worth; it absorbs the rounding of large clock values. */
 const SLACK_MS = 0.01
+/** Bytes, and datagrams: ten datagrams of 64 kB would overrun a socket's receive buffer. */
+const LARGE_BURST = 131_072
+const LARGE_BURST_DATAGRAMS = 2
 
 export class Pacer {
   #controller: Controller
@@ -49,7 +52,11 @@ export class Pacer {
 
   /** Brings the bucket to `now`; answers its size. */
   #fill(now: number, rate: number): number {
-    const burst = Math.max(PACER_BURST_DATAGRAMS * this.#maxDatagram, Math.min(PACER_BURST_MS * rate, PACER_BURST_MAX))
+    const datagrams = Math.min(
+      PACER_BURST_DATAGRAMS * this.#maxDatagram,
+      Math.max(LARGE_BURST, LARGE_BURST_DATAGRAMS * this.#maxDatagram)
+    )
+    const burst = Math.max(datagrams, Math.min(PACER_BURST_MS * rate, PACER_BURST_MAX))
     this.#tokens = Math.min(burst, this.#tokens + (now - this.#at) * rate)
     this.#at = now
     return burst

@@ -5,15 +5,18 @@
  * have been late, once more in `acked`.
  *
  * Sans-IO: `now` never goes back. Packets that elicit no acknowledgement are remembered but count nowhere. Storage is a ring;
- * since a packet three behind the largest acknowledged one is lost, at most two open packets lie below that, and every call
- * costs as much as it decides.
+ * nothing is allocated per packet. A packet three behind the largest acknowledged one is lost, so few open packets lie below
+ * that, and every call costs about as much as it decides.
+ *
+ * Where packets overtake each other, acknowledgements of packets given up come late. Each shows how far apart and how late
+ * they may arrive, and both thresholds grow to that, within bounds; they shrink again when losses prove real (the idea of
+ * RFC 8985 section 6.2.1's reordering window). Without that, a path with some jitter looks like one that loses a third.
  */
 import type { Controller } from "./Congestion.ts"
 import {
   GRANULARITY_MS,
   MAX_ACK_DELAY_MS,
   MAX_DATAGRAM_LENGTH,
-  MAX_LOST_REMEMBERED,
   MAX_SKIPPED_REMEMBERED,
   MAX_TRACKED_PACKETS,
   PACKET_THRESHOLD,
@@ -22,6 +25,7 @@ import {
   TIME_THRESHOLD
 } from "./Constants.ts"
 import { DeliveryRate } from "./DeliveryRate.ts"
+import { LostPackets } from "./LostPackets.ts"
 import { Pacer } from "./Pacer.ts"
 import type { Range } from "./RangeSet.ts"
 import type { Rtt } from "./Rtt.ts"
@@ -61,15 +65,15 @@ class Timeout<T> implements TimeoutResult<T> {
   probe = false
 }
 
-interface LostPacket<T> {
-  readonly packetNumber: number
-  readonly sentAt: number
-  readonly bytes: number
-  readonly inFlight: boolean
-  readonly content: T
-  /** Forgotten after that. */
-  readonly until: number
-}
+/** Bounds of the adaptive thresholds: packets, and round trips. */
+const PACKET_THRESHOLD_MAX = 1024
+const TIME_THRESHOLD_MAX = 2
+/** What a late arrival asks for, and a little more: the next one may be later. */
+const LATE_MARGIN = 1.1
+/** Real losses in a row that bring the thresholds half-way back. */
+const REAL_LOSSES = 64
+/** Part that one packet's fate has in `lossRate`. */
+const LOSS_RATE_GAIN = 1 / 256
 
 export class Recovery<T> {
   readonly rtt: Rtt
@@ -89,10 +93,16 @@ export class Recovery<T> {
   #maxDatagram: number
   /** Ascending. */
   readonly #skipped: Array<number> = []
-  /** Declared lost of late, ascending. */
-  #remembered: Array<LostPacket<T>> = []
+  readonly #remembered = new LostPackets<T>()
+  #packetThreshold = PACKET_THRESHOLD
+  #timeThreshold = TIME_THRESHOLD
+  /** Losses since the last late arrival. */
+  #realLosses = 0
+  #lossRate = 0
   /** Pushed out of a full ring; due to be reported lost. */
   #evicted: Array<T> = []
+  /** The probe of the path's MTU that left last; -1 before the first. */
+  #mtuProbe = -1
   /** Packets below left on an earlier path and teach nothing about this one. */
   #pathStart = 0
   /** Open packets that elicit an acknowledgement, on any path. */
@@ -119,6 +129,16 @@ export class Recovery<T> {
 
   get controller(): Controller {
     return this.#controller
+  }
+
+  /** Share of the last few hundred ack-eliciting packets that was lost, 0 to 1, smoothed; late arrivals are taken out. */
+  get lossRate(): number {
+    return this.#lossRate
+  }
+
+  /** Later packets acknowledged that make a packet lost: 3, more where packets overtake each other. */
+  get packetThreshold(): number {
+    return this.#packetThreshold
   }
 
   /** Packet numbers remembered; at most `MAX_TRACKED_PACKETS`. */
@@ -176,6 +196,11 @@ export class Recovery<T> {
     }
   }
 
+  /** The packet that just left is a probe of the path's MTU; one is in flight at a time. */
+  onMtuProbe(packetNumber: number): void {
+    this.#mtuProbe = packetNumber
+  }
+
   /** Leaves out a packet number: whoever acknowledges it acknowledges what it never saw (RFC 9000 section 21.4). */
   onSkipped(packetNumber: number): void {
     this.#advanceTo(packetNumber)
@@ -198,7 +223,7 @@ export class Recovery<T> {
     result.rttSampled = false
     this.#beginLoss()
     this.#rate.begin(this.bytesInFlight)
-    if (this.#remembered.length > 0) this.#reclaim(now, ranges, result)
+    if (this.#remembered.size > 0) this.#reclaim(now, ranges, result)
     result.rttSampled = this.#sampleRtt(now, ranges, delayMs)
 
     const packets = this.#packets
@@ -281,6 +306,10 @@ export class Recovery<T> {
     this.ptoCount = 0
     this.#firstSampleAt = Number.POSITIVE_INFINITY
     this.#lossRunStart = Number.POSITIVE_INFINITY
+    this.#packetThreshold = PACKET_THRESHOLD
+    this.#timeThreshold = TIME_THRESHOLD
+    this.#realLosses = 0
+    this.#lossRate = 0
     this.#appLimited = true
   }
 
@@ -294,7 +323,7 @@ export class Recovery<T> {
   /** Forgets every packet: nothing is in flight, no deadline is left. */
   clear(): void {
     this.#packets.clear(this.#packets.next)
-    this.#remembered = []
+    this.#remembered.clear()
     this.#evicted = []
     this.#ack.acked.length = 0
     this.#ack.lost.length = 0
@@ -389,6 +418,7 @@ export class Recovery<T> {
     if (packets.ackEliciting[slot] === 0 || packetNumber < this.#pathStart) return
     const bytes = packets.bytes[slot] as number
     result.newlyAckedBytes += bytes
+    this.#lossRate -= this.#lossRate * LOSS_RATE_GAIN
     this.#rate.onAcked(packets, slot, now)
     this.#controller.onAcked(now, packets.sentAt[slot] as number, bytes, this.rtt, this.#appLimited)
   }
@@ -405,14 +435,14 @@ export class Recovery<T> {
    */
   #detectLost(now: number, lost: Array<T>): void {
     const packets = this.#packets
-    const delay = Math.max(TIME_THRESHOLD * Math.max(this.rtt.latest, this.rtt.smoothed), GRANULARITY_MS)
+    const delay = Math.max(this.#timeThreshold * Math.max(this.rtt.latest, this.rtt.smoothed), GRANULARITY_MS)
     this.#lossTime = Number.POSITIVE_INFINITY
     while (packets.base < packets.next && packets.base <= this.largestAcked) {
       const slot = packets.slot(packets.base)
       const fate = packets.fate[slot]
       if (fate === Fate.Open) {
         const lostAt = (packets.sentAt[slot] as number) + delay
-        if (this.largestAcked - packets.base < PACKET_THRESHOLD && lostAt > now) {
+        if (this.largestAcked - packets.base < this.#packetThreshold && lostAt > now) {
           this.#lossTime = lostAt
           break
         }
@@ -434,10 +464,11 @@ export class Recovery<T> {
     const inFlight = packets.ackEliciting[slot] === 1 && packetNumber >= this.#pathStart
     this.#release(packetNumber, slot)
     lost.push(content)
-    if (this.#remembered.length >= MAX_LOST_REMEMBERED) this.#remembered.shift()
-    const until = now + 3 * this.rtt.pto(MAX_ACK_DELAY_MS)
-    this.#remembered.push({ packetNumber, sentAt, bytes, inFlight, content, until })
-    if (!inFlight) return
+    this.#remembered.push(packetNumber, sentAt, bytes, inFlight, content, now + 3 * this.rtt.pto(MAX_ACK_DELAY_MS))
+    // A probe of the path's MTU that does not arrive says nothing about congestion (RFC 9000 section 14.4).
+    if (!inFlight || packetNumber === this.#mtuProbe) return
+    this.#lossRate += (1 - this.#lossRate) * LOSS_RATE_GAIN
+    if (++this.#realLosses >= REAL_LOSSES) this.#relax()
     this.#lostBytes += bytes
     this.#lostSentAt = sentAt
     const lostSinceSent = this.#rate.onLost(packets, slot)
@@ -451,21 +482,40 @@ export class Recovery<T> {
     this.#lossRunStart = Number.POSITIVE_INFINITY
   }
 
-  /** Late acknowledgements of packets given up for lost. Rare; both lists are short. */
+  /** Late acknowledgements of packets given up for lost: one walk down both lists. */
   #reclaim(now: number, ranges: ReadonlyArray<Range>, result: Ack<T>): void {
-    let kept = 0
-    for (const packet of this.#remembered) {
-      if (packet.until < now) continue
-      if (!covers(ranges, packet.packetNumber)) {
-        this.#remembered[kept++] = packet
-        continue
+    const lost = this.#remembered
+    lost.expire(now)
+    let i = lost.size - 1
+    for (const { start, end } of ranges) {
+      while (i >= 0 && lost.packetNumber(i) > end) i--
+      for (; i >= 0 && lost.packetNumber(i) >= start; i--) {
+        if (lost.isTaken(i)) continue
+        result.acked.push(lost.content(i))
+        if (lost.inFlight(i) && lost.packetNumber(i) >= this.#pathStart) this.#onLate(now, i)
+        lost.take(i)
       }
-      result.acked.push(packet.content)
-      if (packet.inFlight && packet.packetNumber >= this.#pathStart) {
-        this.#controller.onSpuriousLoss(now, packet.sentAt, packet.bytes)
-      }
+      if (i < 0) return
     }
-    this.#remembered.length = kept
+  }
+
+  #onLate(now: number, i: number): void {
+    const lost = this.#remembered
+    const sentAt = lost.sentAt(i)
+    const apart = LATE_MARGIN * (this.largestAcked - lost.packetNumber(i)) + 1
+    this.#packetThreshold = Math.min(Math.max(this.#packetThreshold, Math.ceil(apart)), PACKET_THRESHOLD_MAX)
+    const trips = (LATE_MARGIN * (now - sentAt)) / Math.max(this.rtt.latest, this.rtt.smoothed, GRANULARITY_MS)
+    this.#timeThreshold = Math.min(Math.max(this.#timeThreshold, trips), TIME_THRESHOLD_MAX)
+    this.#realLosses = 0
+    this.#lossRate = Math.max(0, this.#lossRate - LOSS_RATE_GAIN)
+    this.#controller.onSpuriousLoss(now, sentAt, lost.bytes(i))
+  }
+
+  /** The last losses were real: packets overtake each other less than we allow for. */
+  #relax(): void {
+    this.#realLosses = 0
+    this.#packetThreshold = Math.max(PACKET_THRESHOLD, Math.floor(this.#packetThreshold / 2))
+    this.#timeThreshold = (this.#timeThreshold + TIME_THRESHOLD) / 2
   }
 
   get #backedOffPto(): number {
@@ -473,12 +523,4 @@ export class Recovery<T> {
     // Where the round trip itself is longer than the cap, a shorter timer would only repeat what is still under way.
     return Math.max(pto, Math.min(pto * 2 ** Math.min(this.ptoCount, 30), PTO_CAP_MS))
   }
-}
-
-const covers = (ranges: ReadonlyArray<Range>, packetNumber: number): boolean => {
-  for (const range of ranges) {
-    if (packetNumber > range.end) return false
-    if (packetNumber >= range.start) return true
-  }
-  return false
 }

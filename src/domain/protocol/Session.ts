@@ -746,7 +746,9 @@ export class Session {
     if (size === undefined) return 0
     this.#packet.begin(buffer, at, size)
     this.#packet.putMtuProbe()
-    return this.#send(now, true, size)
+    const length = this.#send(now, true, size)
+    this.#recovery.onMtuProbe(this.#packet.nextPacketNumber - 1)
+    return length
   }
 
   /** Seals the packet under construction and takes it on record; it grows to `least` bytes of datagram. */
