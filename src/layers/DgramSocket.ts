@@ -38,10 +38,20 @@ const numericLookup = (
   done: (error: NodeJS.ErrnoException | null, address: string, family: number) => void
 ): void => done(null, host, isIP(host))
 
+/** Linux reports twice what it grants, for its own bookkeeping (socket(7)). */
+const receiveBufferOf = (socket: Socket): number | undefined => {
+  try {
+    return socket.getRecvBufferSize() / (process.platform === "linux" ? 2 : 1)
+  } catch {
+    return undefined
+  }
+}
+
 export class DgramSocket {
   readonly address: Address
   readonly queue: ReceiveQueue
   readonly probes: boolean = false
+  readonly receiveBuffer: number | undefined
   protected closed = false
   readonly #socket: Socket
   readonly #v6: boolean
@@ -59,6 +69,7 @@ export class DgramSocket {
     this.address = { host: plainHost(address), port }
     this.queue = new ReceiveQueue(format(this.address))
     this.#socket = socket
+    this.receiveBuffer = receiveBufferOf(socket)
     this.#v6 = v6
     socket.on("message", (bytes, source) => this.#onMessage(bytes, source))
     // Errors of receive calls (ICMP on some systems) concern single datagrams.
@@ -245,7 +256,8 @@ export const binding = (
       address: opened.address,
       receive: opened.queue.receive,
       send: (batch) => Effect.suspend(() => opened.send(batch)),
-      probes: opened.probes
+      probes: opened.probes,
+      receiveBuffer: opened.receiveBuffer
     }
     return socket
   })

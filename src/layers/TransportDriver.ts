@@ -262,6 +262,11 @@ export class TransportDriver {
       state.readable.closeUnsafe()
       return Effect.andThen(state.readable.await, read)
     })
+    // What was not sent when the peer stopped, or the connection ended, never will be: its writer must not think so.
+    const room: Effect.Effect<void, TransportError> = Effect.andThen(
+      state.writable.await,
+      Effect.suspend(() => (state.writeFailure === undefined ? Effect.void : Effect.fail(state.writeFailure)))
+    )
     return {
       id,
       read,
@@ -273,17 +278,23 @@ export class TransportDriver {
           if (!session.write(id, bytes)) return Effect.fail(stoppedError(0))
           if (session.isFull(id)) state.writable.closeUnsafe()
           this.core.touch(handle)
-          return Effect.andThen(this.drain, state.writable.await)
+          return Effect.andThen(this.drain, room)
         }),
       finish: command((session) => session.finish(id)),
       reset: (code) =>
         command((session) => {
           session.resetStream(id, code)
           // Who still waits to write waits for nothing.
-          state.writeFailure ??= RESET_HERE
+          state.writeFailure ??= GIVEN_UP
           state.writable.openUnsafe()
         }),
-      stop: (code) => command((session) => session.stopStream(id, code)),
+      stop: (code) =>
+        command((session) => {
+          session.stopStream(id, code)
+          // Who still waits to read waits for nothing.
+          state.readFailure ??= GIVEN_UP
+          state.readable.openUnsafe()
+        }),
       setPriority: (priority) => command((session) => session.setPriority(id, priority))
     }
   }
@@ -381,7 +392,7 @@ export class TransportDriver {
 const resetError = (code: number): TransportError =>
   new TransportError({ reason: "Reset", message: `the other side gave up this stream (code ${code})`, code })
 
-const RESET_HERE = new TransportError({ reason: "Closed", message: "this side gave up this stream" })
+const GIVEN_UP = new TransportError({ reason: "Closed", message: "this side gave up this stream" })
 
 const stoppedError = (code: number): TransportError =>
   new TransportError({ reason: "Stopped", message: `the other side takes no more on this stream (code ${code})`, code })

@@ -6,6 +6,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import type { Address } from "../domain/protocol/Address.ts"
+import * as Bbr from "../domain/protocol/Bbr.ts"
 import { CloseCode } from "../domain/protocol/CloseCode.ts"
 import type * as Congestion from "../domain/protocol/Congestion.ts"
 import { MAX_DATAGRAM_LENGTH, WINDOW_GROWTH } from "../domain/protocol/Constants.ts"
@@ -14,7 +15,6 @@ import { Endpoint } from "../domain/protocol/Endpoint.ts"
 import { deviceName } from "../domain/protocol/HandshakeMessage.ts"
 import { HintCounter } from "../domain/protocol/HintCounter.ts"
 import type { Limits } from "../domain/protocol/Limits.ts"
-import * as NewReno from "../domain/protocol/NewReno.ts"
 import type { KeyPair } from "../domain/protocol/Primitives.ts"
 import { Crypto } from "../services/Crypto.ts"
 import {
@@ -28,15 +28,15 @@ import {
 } from "../services/Transport.ts"
 import { type BindOptions, UdpSocket, type UdpSocketError } from "../services/UdpSocket.ts"
 import { Mailbox } from "./Mailbox.ts"
-import { type Gate, TransportDriver } from "./TransportDriver.ts"
+import { describeClose, type Gate, TransportDriver } from "./TransportDriver.ts"
 
 /** Bytes of the largest datagram, in whole blocks: over loopback, and over Ethernet without its IP and UDP headers. */
 export const LOOPBACK_DATAGRAM = 65_504
-const ETHERNET_DATAGRAM_V4 = 1472
-const ETHERNET_DATAGRAM_V6 = 1440
+export const ETHERNET_DATAGRAM_V4 = 1472
+export const ETHERNET_DATAGRAM_V6 = 1440
 
 /** Bytes: receive windows that grow with the path, and the one of a session whose streams have a fixed window. */
-const FIRST_STREAM_WINDOW = 1024 * 1024
+const FIRST_STREAM_WINDOW = 4 * 1024 * 1024
 const FIRST_SESSION_WINDOW = 2 * FIRST_STREAM_WINDOW
 const FIXED_SESSION_WINDOW = 8 * 1024 * 1024
 
@@ -72,7 +72,7 @@ export interface Tuning {
   readonly congestion?: Congestion.Factory
 }
 
-const make = Effect.fnUntraced(function* ({ maxDatagram = LOOPBACK_DATAGRAM, congestion = NewReno.make }: Tuning) {
+const make = Effect.fnUntraced(function* ({ maxDatagram = LOOPBACK_DATAGRAM, congestion = Bbr.make }: Tuning) {
   const crypto = yield* Crypto
   const sockets = yield* UdpSocket
 
@@ -163,6 +163,7 @@ const make = Effect.fnUntraced(function* ({ maxDatagram = LOOPBACK_DATAGRAM, con
       onGate
     )
     let restored = false
+    // The first list, where it is at hand, is in place before anybody knows the address.
     yield* Effect.forkScoped(
       Stream.runForEach(options.admissions, (admissions) =>
         driver.command((core, now) => {
@@ -171,7 +172,8 @@ const make = Effect.fnUntraced(function* ({ maxDatagram = LOOPBACK_DATAGRAM, con
           if (!restored) core.restoreNonces(options.seenNonces)
           restored = true
         })
-      )
+      ),
+      { startImmediately: true }
     )
     const listener: Listener = {
       address,
@@ -185,7 +187,7 @@ const make = Effect.fnUntraced(function* ({ maxDatagram = LOOPBACK_DATAGRAM, con
   const connect = Effect.fn("Transport.connect")(function* (options: ConnectOptions) {
     const run = yield* FiberSet.makeRuntime()
     const connected = yield* Deferred.make<Connection, TransportError>()
-    const fail = (reason: "NoAnswer" | "Refused", message: string): void => {
+    const fail = (reason: "NoAnswer" | "Silent", message: string): void => {
       Deferred.doneUnsafe(connected, Effect.fail(new TransportError({ reason, message })))
     }
     const hints = options.hints.map((state) => new HintCounter(state))
@@ -196,15 +198,23 @@ const make = Effect.fnUntraced(function* ({ maxDatagram = LOOPBACK_DATAGRAM, con
       if (gate.type === "DialFailed") {
         fail("NoAnswer", `no answer after ${gate.rounds} attempts in ${options.timeoutMs / 1000} s`)
       } else if (gate.type === "Answered") {
-        credential = hex(options.invitations[gate.invitation]?.id ?? new Uint8Array(0))
+        const used = options.invitations[gate.invitation]
+        const isFile = used?.slot !== undefined
+        credential = hex(used?.id ?? new Uint8Array(0))
         const connection = driver.connection(gate.session, credential, "")
         const confirmation = Effect.gen(function* () {
           yield* options.answered(gate)
           yield* driver.command((core, now) => core.confirm(now, gate.session))
+          // Who came with a file waits to hear whether it was taken on; an enrolled device may speak after one round trip.
+          if (!isFile) Deferred.doneUnsafe(connected, Effect.succeed(connection))
           yield* keepHints
-          // A server that refuses says nothing: the session dies of silence.
-          yield* connection.closed
-          fail("Refused", "the server did not take this device on: its credential belongs to another device")
+          const close = yield* connection.closed
+          if (close.by !== "timeout") {
+            return yield* new TransportError({ reason: "Closed", message: describeClose(close), close })
+          }
+          // A server that refuses says nothing, and one that died says nothing either.
+          const why = isFile ? "another device came with the same file" : "does not take this device any more"
+          fail("Silent", `the server answered and then fell silent: it stopped just then, or ${why}`)
         })
         run(
           Effect.catch(confirmation, (error) => Effect.sync(() => Deferred.doneUnsafe(connected, Effect.fail(error))))
@@ -234,7 +244,7 @@ const make = Effect.fnUntraced(function* ({ maxDatagram = LOOPBACK_DATAGRAM, con
     })
     yield* keepHints
     // Also when nothing answered: those hints were shown.
-    return yield* Effect.ensuring(Deferred.await(connected), keepHints)
+    return yield* Effect.onError(Deferred.await(connected), () => keepHints)
   })
 
   return Transport.of({ listen, connect })

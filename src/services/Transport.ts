@@ -24,13 +24,14 @@ import type { BindOptions, UdpSocketError } from "./UdpSocket.ts"
 /**
  * - `Bind`: no socket; `cause` says why.
  * - `NoAnswer`: nobody answered in time: wrong address, wrong credential and a server that is away look all the same.
- * - `Refused`: the server answered but did not take us on: the credential was used by another device.
+ * - `Silent`: the server answered and never spoke again: it stopped just then, or it did not take us on. The next attempt
+ *   tells.
  * - `Keep`: what the answer brought could not be put on disk, so nothing more was sent.
  * - `Closed`: the connection is over; `close` says how.
  * - `Reset`: the peer gave up sending on this stream; `Stopped`: it gave up reading. `code` is the application's.
  */
 export class TransportError extends Data.TaggedError("TransportError")<{
-  readonly reason: "Bind" | "NoAnswer" | "Refused" | "Keep" | "Closed" | "Reset" | "Stopped"
+  readonly reason: "Bind" | "NoAnswer" | "Silent" | "Keep" | "Closed" | "Reset" | "Stopped"
   /** One line for people. */
   readonly message: string
   readonly code?: number
@@ -96,8 +97,8 @@ export interface ListenOptions {
   readonly patience: Patience
   /**
    * Bytes that one stream takes in unread. All streams of a session share 8 MiB: where they belong to several parties, it
-   * must be small enough that none of them can use up what the others need. When not given, 1 MiB of 2 MiB, and both grow,
-   * up to sixteen times, where that makes a fast reader on a long path faster.
+   * must be small enough that none of them can use up what the others need. When not given, 4 MiB of 8 MiB, and both grow,
+   * up to four times, where that makes a fast reader on a long path faster.
    */
   readonly streamWindow?: number
   readonly maxSessions: number

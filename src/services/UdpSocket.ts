@@ -57,6 +57,8 @@ export interface BoundSocket {
   readonly send: (batch: ReadonlyArray<Burst>) => Effect.Effect<void>
   /** Whether datagrams leave with "don't fragment" set, so that a probe of the path's MTU tells the truth (RFC 8899). */
   readonly probes: boolean
+  /** Bytes that the kernel keeps until they are read, where it tells. */
+  readonly receiveBuffer?: number | undefined
 }
 
 export class UdpSocket extends Context.Service<

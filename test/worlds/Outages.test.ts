@@ -84,6 +84,26 @@ describe("An outage in the middle of a conversation", () => {
     )
   )
 
+  it.effect("of the server, right after its answer: unreachable, as far as a client can tell", () =>
+    World.run({ seed: 203 }, (world) =>
+      Effect.gen(function* () {
+        const client = yield* world.paired({ link: { delayMs: 20 } })
+        yield* client.tier.stop
+        yield* client.tier.start(undefined)
+        // The answer is there after 50 ms, and the client's first packet after 75.
+        yield* Effect.sleep(60)
+        yield* world.server.kill
+        yield* Effect.sleep(20_000)
+        const state = yield* Effect.flatMap(client.tier.made, (link) => link.state)
+        const reason = state._tag === "Connecting" ? state.reason : undefined
+        assert.deepInclude(reason, { _tag: "TransportError", reason: "Closed" })
+        assert.strictEqual(reason?.message, "the connection was lost")
+        yield* world.server.start()
+        yield* Effect.flatMap(client.tier.made, ({ session }) => session)
+      })
+    )
+  )
+
   it.effect("of the llm tier, killed: the client is told within 5 s and goes on when it is back", () =>
     World.run({ seed: 203 }, (world) =>
       Effect.gen(function* () {

@@ -92,8 +92,6 @@ export const connectFailure = (error: TransportError | UnpairedError | ClientIde
       return failed(error.message)
     case "TransportError":
       switch (error.reason) {
-        case "Refused":
-          return denied(error.message)
         case "NoAnswer":
           return unreachable(
             `The server does not answer (${error.message}): it is down, out of reach, or does not know this device any more`

@@ -60,7 +60,7 @@ export const enrol = Effect.fnUntraced(function* (
     })
   )
   return yield* attempt.pipe(
-    Effect.retry({ while: (error) => error._tag === "TransportError" && error.reason === "Refused" }),
+    Effect.retry({ while: (error) => error._tag === "TransportError" && error.reason === "Silent" }),
     Effect.mapError((error) =>
       error._tag === "TransportError" && error.reason === "NoAnswer" ? noAnswer : Common.connectFailure(error)
     ),
@@ -102,5 +102,5 @@ export const run = Effect.fnUntraced(
     yield* Output.note("The file is used up; from now on this device connects without one: clawchat chat")
   },
   Effect.scoped,
-  Effect.provide(Layers.network)
+  Effect.provide(Layers.networkBrief)
 )
