@@ -12,7 +12,7 @@
 
 /* biome-ignore-start lint/style/useNodejsImportProtocol: the oldest Nodes do not know the prefix */
 import { spawn } from "child_process"
-import { existsSync, readdirSync, readFileSync, statSync } from "fs"
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "fs"
 import * as Module from "module"
 import { constants, homedir } from "os"
 import { dirname, join } from "path"
@@ -61,12 +61,32 @@ const installedNode = () => {
   }
 }
 
+/** Makes a folder and what is missing above it, 0700 whatever the umask. mkdir's `recursive` tries for ever below /proc. */
+const makeFolder = (folder) => {
+  if (existsSync(folder)) return
+  makeFolder(dirname(folder))
+  try {
+    mkdirSync(folder, 0o700)
+  } catch (error) {
+    // Two processes that start at once make it both.
+    if (error.code !== "EEXIST") throw error
+  }
+}
+
 /** Compiled code is kept where only this user writes: whoever can write it can run code as the user. */
 const keepCompiledCode = () => {
   if (Module.enableCompileCache === undefined) return
   try {
     const base = process.env.XDG_CACHE_HOME || process.env.LOCALAPPDATA || join(homedir(), ".cache")
-    Module.enableCompileCache(join(base, "clawchat", "code"))
+    const folder = join(base, "clawchat")
+    const code = join(folder, "code")
+    makeFolder(code)
+    for (const each of process.geteuid === undefined ? [] : [folder, code]) {
+      const { mode, uid } = statSync(each)
+      if (uid !== process.geteuid()) return
+      if ((mode & 0o077) !== 0) chmodSync(each, 0o700)
+    }
+    Module.enableCompileCache(code)
   } catch (_) {
     // A user without a home starts a little slower.
   }
@@ -128,6 +148,9 @@ const startOn = (node) => {
     process.kill(process.pid, signal)
   })
 }
+
+// Else Node would open a debugger's port, and through that all that is in memory; told not to, it would die of the signal.
+process.on("SIGUSR1", () => {})
 
 if (isNewEnough(process.versions.node)) start()
 else {

@@ -104,6 +104,43 @@ const suite = (node: string): void => {
     }
   })
 
+  it("SIGUSR1 opens no debugger's port, even before the program minds it", async () => {
+    const child = spawn(node, [bin, "wait"], { stdio: ["ignore", "pipe", "pipe"], env: environment() })
+    let said = ""
+    child.stdout.on("data", (chunk: Buffer) => {
+      const program = /^ready (\d+)/.exec(chunk.toString())?.[1]
+      if (program === undefined) return
+      for (const pid of new Set([child.pid ?? 0, Number(program)])) process.kill(pid, "SIGUSR1")
+      child.kill("SIGTERM")
+    })
+    child.stderr.on("data", (chunk: Buffer) => {
+      said += chunk.toString()
+    })
+    const [code] = await once(child, "close")
+    assert.strictEqual(code, 7)
+    assert.strictEqual(said, "")
+  })
+
+  it.skipIf(process.platform === "win32")("keeps compiled code where only this user writes, whatever the umask", () => {
+    const cache = Path.join(box, "deep/cache")
+    const start = (home: string): SpawnSyncReturns<string> =>
+      spawnSync("/bin/sh", ["-c", 'umask 000; exec "$0" "$@"', node, bin, "which"], {
+        encoding: "utf8",
+        env: { ...process.env, XDG_CACHE_HOME: home }
+      })
+    const mode = (...names: ReadonlyArray<string>): number => Fs.statSync(Path.join(cache, ...names)).mode & 0o777
+    assert.strictEqual(start(cache).stdout, "src")
+    assert.deepStrictEqual([mode(), mode("clawchat"), mode("clawchat/code")], [0o700, 0o700, 0o700])
+    assert.isAbove(Fs.readdirSync(Path.join(cache, "clawchat/code")).length, 0)
+    // What an earlier version left open is closed.
+    Fs.chmodSync(Path.join(cache, "clawchat"), 0o777)
+    Fs.chmodSync(Path.join(cache, "clawchat/code"), 0o775)
+    assert.strictEqual(start(cache).stdout, "src")
+    assert.deepStrictEqual([mode("clawchat"), mode("clawchat/code")], [0o700, 0o700])
+    assert.strictEqual(start("/proc/clawchat").stdout, "src")
+    Fs.rmSync(Path.join(box, "deep"), { recursive: true })
+  })
+
   it("relays messages both ways, and ends with its parent's channel", async () => {
     const child = fork(bin, ["echo"], {
       execPath: node,

@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import { contextDefaults } from "../domain/ContextDefaults.ts"
 import * as ContextPrompt from "../domain/ContextPrompt.ts"
 import { ContextStore, ContextStoreError } from "../services/ContextStore.ts"
+import * as Folders from "./Folders.ts"
 
 const codeOf = (error: unknown): string =>
   error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "unknown error"
@@ -46,7 +47,7 @@ const find = async (folder: string, name: string): Promise<ContextPrompt.Found> 
 
 /** Writes the defaults that are missing; whatever stands at a name, a dangling link too, stays. */
 const writeDefaults = async (folder: string) => {
-  await fs.mkdir(folder, { recursive: true, mode: 0o700 })
+  Folders.make(folder)
   for (const name of ContextPrompt.fileNames) {
     try {
       await fs.writeFile(path.join(folder, name), contextDefaults[name], { flag: "wx", mode: 0o600 })

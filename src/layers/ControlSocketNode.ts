@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
+import * as Folders from "./Folders.ts"
 
 /** Bytes of a path that fit `sun_path` everywhere (104 on macOS, 108 on Linux, with the final zero). */
 const MAX_PATH_BYTES = 103
@@ -29,7 +30,7 @@ export const layerServer = (path: string): Layer.Layer<SocketServer.SocketServer
   Layer.effect(
     SocketServer.SocketServer,
     Effect.gen(function* () {
-      Fs.mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+      Folders.make(dirname(path))
       Fs.rmSync(path, { force: true })
       const server = yield* NodeSocketServer.make({ path: yield* reachable(path) })
       Fs.chmodSync(path, 0o600)

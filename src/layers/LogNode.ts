@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import type * as LogLevel from "effect/LogLevel"
 import * as References from "effect/References"
+import * as Folders from "./Folders.ts"
 
 export interface Options {
   readonly level: "trace" | "debug" | "info" | "warning" | "error"
@@ -48,7 +49,7 @@ class LogFile {
   constructor(path: string, options: Options) {
     this.#path = path
     this.#options = options
-    Fs.mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    Folders.make(dirname(path))
     this.#descriptor = Fs.openSync(path, "a", 0o600)
     this.#size = Fs.fstatSync(this.#descriptor).size
   }

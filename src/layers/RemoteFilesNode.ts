@@ -23,6 +23,7 @@ import * as Semaphore from "effect/Semaphore"
 import { Entry, FilesError, MAX_FOLDER_LENGTH, Page, Stat, slice } from "../domain/RemoteFile.ts"
 import * as RemotePath from "../domain/RemotePath.ts"
 import { checkCursor, failure, type ListOptions, parsePath, RemoteFiles } from "../services/RemoteFiles.ts"
+import * as Folders from "./Folders.ts"
 
 export interface Options {
   /** Absolute; links on the way to it are followed, once, at the start. Made (0700) when missing. */
@@ -187,7 +188,7 @@ const openBase = (options: Options) =>
       })
     const base = yield* Effect.tryPromise({
       try: async () => {
-        await FsPromises.mkdir(options.base, { recursive: true, mode: 0o700 })
+        Folders.make(options.base)
         const real = await FsPromises.realpath(options.base)
         await (await FsPromises.opendir(real)).close()
         return real

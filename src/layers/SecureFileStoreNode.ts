@@ -41,6 +41,10 @@ const codeOf = (cause: unknown): string =>
 const unsafe = (path: string, why: string): SecureFileError =>
   new SecureFileError({ reason: "Unsafe", path, message: `${path}: ${why}` })
 
+/** What file systems answer that let nobody make a folder: /proc, say. */
+const noFolder = (path: string, cause: unknown): SecureFileError =>
+  new SecureFileError({ reason: "Io", path, message: `${path}: no folder can be made here (ENOENT)`, cause })
+
 const fromCause = (path: string, cause: unknown): SecureFileError => {
   if (cause instanceof SecureFileError) return cause
   const code = codeOf(cause)
@@ -110,17 +114,20 @@ const fsyncFolder = async (folder: string): Promise<void> => {
 
 /** Makes a folder and its missing parents 0700, whatever the umask, and durable. */
 const ensureFolder = async (folder: string): Promise<void> => {
-  try {
-    await Fs.promises.mkdir(folder, 0o700)
-  } catch (cause) {
-    const code = codeOf(cause)
-    if (code === "EEXIST") {
-      if ((await Fs.promises.stat(folder)).isDirectory()) return
-      throw unsafe(folder, "is not a folder")
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await Fs.promises.mkdir(folder, 0o700)
+      break
+    } catch (cause) {
+      const code = codeOf(cause)
+      if (code === "EEXIST") {
+        if ((await Fs.promises.stat(folder)).isDirectory()) return
+        throw unsafe(folder, "is not a folder")
+      }
+      if (code !== "ENOENT") throw cause
+      if (attempt === 2 || Path.dirname(folder) === folder) throw noFolder(folder, cause)
+      await ensureFolder(Path.dirname(folder))
     }
-    if (code !== "ENOENT" || Path.dirname(folder) === folder) throw cause
-    await ensureFolder(Path.dirname(folder))
-    return ensureFolder(folder)
   }
   await Fs.promises.chmod(folder, 0o700)
   await fsyncFolder(Path.dirname(folder))

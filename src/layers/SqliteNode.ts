@@ -15,6 +15,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
 import { ConnectionError, classifySqliteError, SqlError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
+import * as Folders from "./Folders.ts"
 
 /** What a column can hold when this adapter is asked to bind it. */
 const isBindable = (value: unknown): value is SQLInputValue =>
@@ -54,7 +55,7 @@ const load = async () => {
  * where it is missing. A link or anything else that is no regular file is refused.
  */
 const prepareFile = async (filename: string) => {
-  await fs.mkdir(path.dirname(filename), { recursive: true, mode: 0o700 })
+  Folders.make(path.dirname(filename))
   const flags = constants.O_RDWR | constants.O_CREAT | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0)
   const handle = await fs.open(filename, flags, 0o600)
   try {

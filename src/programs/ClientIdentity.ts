@@ -377,7 +377,10 @@ export const make = Effect.fn("ClientIdentity.make")(function* (paths: HomePaths
         skewMs: skewMs ?? before.skewMs,
         hints: Object.fromEntries(Object.entries({ ...before.hints, ...hints }).slice(-MAX_HINTS))
       }
-      yield* store.write(lastPath, utf8(`${lastCodec.encode(record)}\n`))
+      const content = lastCodec.encode(record)
+      // A write takes milliseconds, and each connect comes here several times.
+      if (known !== undefined && lastCodec.encode(known) === content) return
+      yield* store.write(lastPath, utf8(`${content}\n`))
     },
     Effect.catch((error) => Effect.logDebug(`Not remembered: ${error.message}`))
   )

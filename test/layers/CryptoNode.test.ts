@@ -143,12 +143,24 @@ describe("CryptoNode AES-256-ECB masks", () => {
     const fips = primitives.maskKey(bytes("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"))
     const nist = primitives.maskKey(bytes("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4"))
     for (let again = 0; again < 3; again++) {
-      assert.strictEqual(hex(fips.mask(bytes("00112233445566778899aabbccddeeff"), 1)), "8ea2b7ca516745bfeafc49904b496089")
-      assert.strictEqual(hex(nist.mask(bytes("6bc1bee22e409f96e93d7e117393172a"), 1)), "f3eed1bdb5d2a03c064b5a7e3db181f8")
-      assert.strictEqual(hex(nist.mask(bytes("ae2d8a571e03ac9c9eb76fac45af8e51"), 1)), "591ccb10d410ed26dc5ba74a31362870")
+      assert.strictEqual(
+        hex(fips.mask(bytes("00112233445566778899aabbccddeeff"), 1)),
+        "8ea2b7ca516745bfeafc49904b496089"
+      )
+      assert.strictEqual(
+        hex(nist.mask(bytes("6bc1bee22e409f96e93d7e117393172a"), 1)),
+        "f3eed1bdb5d2a03c064b5a7e3db181f8"
+      )
+      assert.strictEqual(
+        hex(nist.mask(bytes("ae2d8a571e03ac9c9eb76fac45af8e51"), 1)),
+        "591ccb10d410ed26dc5ba74a31362870"
+      )
     }
     assert.throws(() => fips.mask(new Uint8Array(15), 1))
-    const two = new Uint8Array([...bytes("6bc1bee22e409f96e93d7e117393172a"), ...bytes("ae2d8a571e03ac9c9eb76fac45af8e51")])
+    const two = new Uint8Array([
+      ...bytes("6bc1bee22e409f96e93d7e117393172a"),
+      ...bytes("ae2d8a571e03ac9c9eb76fac45af8e51")
+    ])
     assert.strictEqual(hex(nist.mask(two, 2)), "f3eed1bdb5d2a03c064b5a7e3db181f8591ccb10d410ed26dc5ba74a31362870")
     assert.strictEqual(hex(nist.mask(two, 1)), "f3eed1bdb5d2a03c064b5a7e3db181f8")
     nist.wipe()
@@ -201,6 +213,23 @@ describe("CryptoNode X25519", () => {
       bent[31] = (bent[31] as number) | 0x80
       assert.deepStrictEqual(primitives.dh(a.privateKey, bent), shared)
     }
+  })
+
+  it("goes by what a key's buffer holds now, whatever it held before", () => {
+    const random = entropySeeded("again")
+    const own = primitives.keyPair(random(32))
+    const other = primitives.keyPair(random(32))
+    const moved = primitives.keyPair(random(32))
+    const before = primitives.dh(own.privateKey, other.publicKey)
+    assert.deepStrictEqual(primitives.dh(own.privateKey, other.publicKey), before)
+    const afresh = (a: Uint8Array, b: Uint8Array) => primitives.dh(a.slice(), b.slice())
+    own.privateKey.set(moved.privateKey)
+    assert.deepStrictEqual(primitives.dh(own.privateKey, other.publicKey), afresh(moved.privateKey, other.publicKey))
+    other.publicKey.set(moved.publicKey)
+    assert.deepStrictEqual(primitives.dh(own.privateKey, other.publicKey), afresh(moved.privateKey, moved.publicKey))
+    own.privateKey.fill(0)
+    assert.deepStrictEqual(primitives.dh(own.privateKey, other.publicKey), afresh(new Uint8Array(32), moved.publicKey))
+    assert.notDeepEqual(primitives.dh(own.privateKey, other.publicKey), before)
   })
 
   it("refuses the points of small order and keys of any other length", () => {

@@ -293,6 +293,21 @@ describe.skipIf(!isPosix)("Node on POSIX", () => {
     )
   )
 
+  // There mkdir(2) says "no such file or directory" although the parent stands.
+  it.effect.skipIf(!Fs.existsSync("/proc/self"))("a place where no folder can be made is an error, not a wait", () =>
+    withStore((store) =>
+      Effect.gen(function* () {
+        for (const path of ["/proc/clawchat/f", "/proc/clawchat/run/lock"]) {
+          for (const attempt of [store.write(path, bytes("x")), Effect.scoped(store.lock(path))]) {
+            const error = yield* Effect.flip(attempt)
+            assert.strictEqual(error.reason, "Io")
+            assert.match(error.message, /^\/proc\/clawchat: no folder can be made here \(ENOENT\)$/)
+          }
+        }
+      })
+    )
+  )
+
   it.effect.skipIf(process.geteuid?.() !== 0)("another user's file is refused (needs root)", () =>
     withStore((store, folder) =>
       Effect.gen(function* () {

@@ -7,7 +7,18 @@ import * as CryptoNode from "../../src/layers/CryptoNode.ts"
 import * as SecureFileStoreNode from "../../src/layers/SecureFileStoreNode.ts"
 import * as BootstrapKey from "../../src/programs/BootstrapKey.ts"
 import * as CredentialFiles from "../../src/programs/CredentialFiles.ts"
-import { assertFails, assertNoSecrets, assertNoStacks, llmEnv, serverArgs, Tiers, tree, World } from "./Tiers.ts"
+import {
+  assertFails,
+  assertNoSecrets,
+  assertNoStacks,
+  hasProc,
+  llmEnv,
+  serverArgs,
+  Tiers,
+  tree,
+  World,
+  whyNoProc
+} from "./Tiers.ts"
 
 const HOUR_MS = 3_600_000
 
@@ -35,6 +46,23 @@ describe.skipIf(process.platform === "win32")("what the program refuses", () => 
     assertFails(server, 1, new RegExp(`${tiers.port}`))
     const llm = await world.run(["llm", "--home", world.path("other")], { env: llmEnv(tiers.llmPort) })
     assertFails(llm, 1, new RegExp(`${tiers.llmPort}`))
+  })
+
+  // There mkdir(2) says "no such file or directory" although the parent stands.
+  it.skipIf(!hasProc)(`a home that cannot be made${whyNoProc}`, async () => {
+    for (const verb of ["server", "llm", "up"]) {
+      assertFails(
+        await world.run([verb, "--home", "/proc/clawchat"]),
+        1,
+        /\/proc\/clawchat: no folder can be made here/
+      )
+    }
+    Fs.writeFileSync(world.path("file"), "")
+    assertFails(await world.run(["up", "--home", world.path("file/h")]), 1, /file\/h: [^\n]*\(ENOTDIR\)/)
+    for (const key of ["CLAWCHAT_CONTEXT_DIR", "CLAWCHAT_BASE_PATH"]) {
+      const llm = await world.run(["llm", "--home", world.path("proc")], { env: { [key]: "/proc/clawchat" } })
+      assertFails(llm, 1, /ENOENT/)
+    }
   })
 
   it("mistakes in the settings, with file, line and key", async () => {

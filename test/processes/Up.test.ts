@@ -153,6 +153,20 @@ describe.skipIf(!hasProc)(`clawchat up${whyNoProc}`, () => {
   )
 
   it(
+    "several at once on homes of their own take a port each",
+    inWorld(async (world) => {
+      const env = llmEnv(await freePort())
+      const homes = ["h", "i", "j"]
+      const all = homes.map((home) => world.run(["up", "--home", world.path(home)], { input: "hello\n", env }))
+      for (const result of await Promise.all(all)) {
+        assert.strictEqual(result.code, 0, JSON.stringify(result))
+        assert.match(result.stdout, /> hello/)
+      }
+      assert.deepStrictEqual(world.processes(), [])
+    })
+  )
+
+  it(
     "a tier that is killed under it is the end, with a word on it",
     inWorld(async (world) => {
       const up = await start(world)

@@ -202,6 +202,13 @@ describe("ClientIdentity", () => {
         { host: "198.51.100.1", port: 10 }
       ])
       assert.strictEqual(device?.endpoints.length, 10)
+      // A write costs milliseconds of every connect: what is known already is not written again.
+      const before = disk.changes
+      yield* identity.remember({ skewMs: -3_600_000, hints: { x: { slot: NOW, answered: 2, tried: 1 } } })
+      yield* identity.remember({ address: { host: "192.0.2.1", port: 50_000 } })
+      assert.strictEqual(disk.changes, before)
+      yield* identity.remember({ hints: { x: { slot: NOW, answered: 3, tried: 0 } } })
+      assert.strictEqual(disk.changes, before + 1)
       disk.files.set("/home/identity/last.json", utf8("{"))
       assert.strictEqual((yield* identity.last).skewMs, 0)
       assert.strictEqual((yield* identity.invitations).length, 1)

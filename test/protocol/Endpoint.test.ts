@@ -585,7 +585,7 @@ describe("Endpoint: bounds", () => {
     assertNothingLeft(pair)
   })
 
-  it("spends eight handshakes at once on a credential and one a second afterwards", () => {
+  it("spends 32 handshakes at once on a credential and four a second afterwards", () => {
     const pair = new Pair()
     const forger = new Forger(pair)
     const flood = (count: number) => {
@@ -593,14 +593,14 @@ describe("Endpoint: bounds", () => {
       for (let i = 0; i < count; i++) pair.inject("server", CLIENT, forger.initiation())
       return pair.all("server", "Initiation").length - before
     }
-    assert.strictEqual(flood(12), 8)
-    assert.strictEqual(pair.server.drops.overBudget, 4)
-    pair.pass(999)
+    assert.strictEqual(flood(40), 32)
+    assert.strictEqual(pair.server.drops.overBudget, 8)
+    pair.pass(249)
     assert.strictEqual(flood(1), 0)
     pair.pass(1)
     assert.strictEqual(flood(2), 1)
     pair.pass(3000)
-    assert.strictEqual(flood(5), 3)
+    assert.strictEqual(flood(15), 12)
   })
 })
 

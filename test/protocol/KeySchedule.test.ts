@@ -84,6 +84,20 @@ describe("KeySchedule", () => {
     assert.strictEqual(seen.size, 2 * 3 * 8)
   })
 
+  it("a row of hints is the hints one by one", () => {
+    const extracted = KeySchedule.extract(p, psk)
+    for (const [slot, from, end] of [
+      [5_890_752, 0, 16],
+      [2 ** 32 + 2, 250, 260],
+      [0, 65_534, 65_536],
+      [7, 3, 3],
+      [7, 4, 3]
+    ] as const) {
+      const wanted = Array.from({ length: Math.max(0, end - from) }, (_, i) => KeySchedule.hint(p, psk, slot, from + i))
+      assert.deepStrictEqual(KeySchedule.hints(p, extracted, slot, from, end).map(hex), wanted.map(hex))
+    }
+  })
+
   it("both ends compute the device secret from their own side, and only with the right file", () => {
     const [client, server] = [p.keyPair(random(32)), p.keyPair(random(32))]
     const a = p.dh(client.privateKey, server.publicKey) ?? EMPTY

@@ -47,6 +47,8 @@ interface Slot {
 
 export interface Entry {
   admission: Admission
+  /** What its hints are derived from: see `KeySchedule.hints`. */
+  readonly hintKey: Uint8Array
   readonly initiationKey: AeadKey
   readonly answerKey: AeadKey
   readonly budget: TokenBucket
@@ -156,6 +158,7 @@ export class Admissions {
     const keys = KeySchedule.envelopeKeys(this.#primitives, admission.psk)
     return {
       admission,
+      hintKey: KeySchedule.extract(this.#primitives, admission.psk),
       initiationKey: this.#primitives.aeadKey(keys.initiation),
       answerKey: this.#primitives.aeadKey(keys.answer),
       budget: new TokenBucket(now, DH_CREDENTIAL_PER_SECOND, DH_CREDENTIAL_BURST),
@@ -169,9 +172,8 @@ export class Admissions {
     const offered = entry.slots.get(slot) ?? { hints: [], next: 0 }
     entry.slots.set(slot, offered)
     offered.next = Math.max(offered.next, end - MAX_HINTS_PER_SLOT)
-    for (; offered.next < end; offered.next++) {
-      const hint = KeySchedule.hint(this.#primitives, entry.admission.psk, slot, offered.next)
-      if (this.#table.add(hint, { entry, slot, hint: offered.next })) offered.hints.push(hint)
+    for (const hint of KeySchedule.hints(this.#primitives, entry.hintKey, slot, offered.next, end)) {
+      if (this.#table.add(hint, { entry, slot, hint: offered.next++ })) offered.hints.push(hint)
     }
     while (offered.hints.length > MAX_HINTS_PER_SLOT) this.#table.delete(offered.hints.shift() as Uint8Array)
   }

@@ -30,6 +30,26 @@ export const hint = (p: Primitives, psk: Uint8Array, slot: number, j: number): U
   return p.hkdf(EMPTY, psk, info.bytes, CONNECTION_ID_LENGTH)
 }
 
+/** HKDF's extract step, `HMAC("", psk)`: what all that is derived from one psk has in common. As secret as the psk. */
+export const extract = (p: Primitives, psk: Uint8Array): Uint8Array => p.hmac(EMPTY, psk)
+
+/** The same hints from the extracted key, numbers `from` to `end - 1`: HKDF's expand step is one HMAC for each. */
+export const hints = (
+  p: Primitives,
+  extracted: Uint8Array,
+  slot: number,
+  from: number,
+  end: number
+): ReadonlyArray<Uint8Array> => {
+  const out: Array<Uint8Array> = []
+  const info = new Uint8Array(HINT.length + 11)
+  for (let j = from; j < end; j++) {
+    new Writer(info).put(HINT).u64(slot).u16(j).u8(1)
+    out.push(p.hmac(extracted, info).subarray(0, CONNECTION_ID_LENGTH))
+  }
+  return out
+}
+
 export interface EnvelopeKeys {
   readonly initiation: Uint8Array
   readonly answer: Uint8Array

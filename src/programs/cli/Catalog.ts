@@ -209,6 +209,12 @@ const ping = Command.make(
   verb(() => import("./Status.ts").then(({ ping }) => ping))
 ).pipe(Command.withDescription("Round trips to the server, all layers included"))
 
+const doctor = Command.make(
+  "doctor",
+  { json, timeout },
+  verb(() => import("./Doctor.ts").then(({ run }) => run))
+).pipe(Command.withDescription("What works on this host and in this home, what does not, and what to do"))
+
 const version = Command.make(
   "version",
   { json },
@@ -216,5 +222,5 @@ const version = Command.make(
 ).pipe(Command.withDescription("What is installed here"))
 
 export const command = root.pipe(
-  Command.withSubcommands([up, chat, client, files, pair, devices, sec, status, ping, server, llm, version])
+  Command.withSubcommands([up, chat, client, files, pair, devices, sec, status, ping, doctor, server, llm, version])
 )

@@ -2,12 +2,15 @@
  * `clawchat up`: llm tier and server as processes of their own, real UDP on loopback between all three, a freshly written
  * credential file, then a chat. A second `up` on the same home joins the first.
  */
-import { chmodSync, mkdirSync } from "node:fs"
+import { chmodSync } from "node:fs"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import * as HomePaths from "../../domain/HomePaths.ts"
-import type { Address } from "../../domain/protocol/Address.ts"
+import { type Address, format } from "../../domain/protocol/Address.ts"
 import { secretVariables, type Values } from "../../domain/Settings.ts"
+import * as Folders from "../../layers/Folders.ts"
 import * as TierProcess from "../../layers/TierProcess.ts"
 import { UdpSocket } from "../../services/UdpSocket.ts"
 import * as BootstrapKey from "../BootstrapKey.ts"
@@ -34,8 +37,14 @@ const freePort = Effect.fnUntraced(function* (wanted: number) {
   const sockets = yield* UdpSocket
   const bind = (port: number) =>
     Effect.scoped(Effect.map(sockets.bind({ host: LOOPBACK, port }), ({ address }) => address.port))
-  return yield* Effect.catch(bind(wanted), () => bind(0))
+  return yield* Effect.mapError(
+    Effect.catch(bind(wanted), () => bind(0)),
+    ({ message }) => failed(message)
+  )
 })
+
+/** How many ports the llm tier is offered. */
+const PORT_TRIES = 5
 
 const BOOTSTRAP_KEY = "CLAWCHAT_BOOTSTRAP_KEY"
 
@@ -43,17 +52,16 @@ const BOOTSTRAP_KEY = "CLAWCHAT_BOOTSTRAP_KEY"
 const tierFailure = ({ code, message }: TierProcess.TierProcessError): Failure =>
   new Failure({ code: Object.values(ExitCode).find((known) => known === code) || ExitCode.Failed, message })
 
-/** Both tiers, until the scope closes; answers when they have found each other. */
-const startTiers = Effect.fnUntraced(function* (values: Values, input: Input) {
+/** Both tiers, with the llm tier on this port, until the scope closes; answers when they have found each other. */
+const startTiersOn = Effect.fnUntraced(function* (port: number, values: Values, input: Input) {
   const entry = process.argv[1]
   if (entry === undefined) return yield* failed("This process does not know its own program file")
   const shared = [
     `--home=${values.home}`,
     ...Option.match(input.config, { onNone: () => [], onSome: (file) => [`--config=${file}`] })
   ]
-  const llmPort = String(yield* freePort(values.llm.port))
   const provider = Option.match(input.provider, { onNone: () => [], onSome: (name) => [`--provider=${name}`] })
-  const ports = { CLAWCHAT_LLM_HOST: LOOPBACK, CLAWCHAT_LLM_PORT: llmPort }
+  const ports = { CLAWCHAT_LLM_HOST: LOOPBACK, CLAWCHAT_LLM_PORT: String(port) }
   const llm = yield* TierProcess.start({
     entry,
     args: ["llm", ...shared, ...provider],
@@ -70,10 +78,32 @@ const startTiers = Effect.fnUntraced(function* (values: Values, input: Input) {
     Effect.timeoutOrElse({
       duration: START_MS,
       orElse: () => failed("The tiers did not find each other in time: see the logs below the home")
-    }),
-    Effect.catchTag("TierProcessError", (error) => Effect.fail(tierFailure(error)))
+    })
   )
   return { ended: Effect.mapError(Effect.raceFirst(llm.ended, server.ended), tierFailure) }
+})
+
+/** Both tiers, until the scope closes. Somebody may take the port before the llm tier does: then it gets another one. */
+const startTiers = Effect.fnUntraced(function* (values: Values, input: Input) {
+  const scope = yield* Effect.scope
+  type Started = Effect.Success<ReturnType<typeof startTiersOn>>
+  type Start = Effect.Effect<Started, Failure | TierProcess.TierProcessError, Scope.Scope | UdpSocket>
+  const start = (wanted: number, tries: number): Start =>
+    Effect.gen(function* () {
+      const port = yield* freePort(wanted)
+      const attempt = yield* Scope.fork(scope)
+      return yield* Scope.provide(startTiersOn(port, values, input), attempt).pipe(
+        Effect.onError((cause) => Scope.close(attempt, Exit.failCause(cause))),
+        Effect.catchIf(
+          // A tier whose last word names the address that it was to have did not get it.
+          (error) => tries > 1 && error.message.includes(format({ host: LOOPBACK, port })),
+          () => start(0, tries - 1)
+        )
+      )
+    })
+  return yield* Effect.catchTag(start(values.llm.port, PORT_TRIES), "TierProcessError", (error) =>
+    Effect.fail(tierFailure(error))
+  )
 })
 
 const addressOf = (text: string): Address | undefined => {
@@ -88,8 +118,16 @@ export const run = Effect.fnUntraced(
       ...Common.globalFlags(input),
       provider: Option.getOrUndefined(input.provider)
     })
-    mkdirSync(values.home, { recursive: true, mode: 0o700 })
-    chmodSync(values.home, 0o700)
+    yield* Effect.try({
+      try: () => {
+        Folders.make(values.home)
+        chmodSync(values.home, 0o700)
+      },
+      catch: (cause) => {
+        const code = cause instanceof Error && "code" in cause ? cause.code : "unknown"
+        return failed(`${values.home}: no folder can be made here (${code})`)
+      }
+    })
     const running = yield* Tier.localServer(values.home)
     const tiers = running === undefined ? yield* startTiers(values, input) : { ended: Effect.never }
     const control = running ?? (yield* Tier.localServer(values.home))

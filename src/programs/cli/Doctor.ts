@@ -1,0 +1,190 @@
+/**
+ * `clawchat doctor`: what this program finds on this host and in this home, one line each: `ok`, `warn` for what works less well
+ * than it could, `fail` for what does not work, with what to do about it. It changes nothing.
+ */
+import { lstatSync } from "node:fs"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as HomePaths from "../../domain/HomePaths.ts"
+import { format } from "../../domain/protocol/Address.ts"
+import { MAX_DATAGRAM_LENGTH } from "../../domain/protocol/Constants.ts"
+import type { Values } from "../../domain/Settings.ts"
+import { KERNEL_BUFFER_BYTES } from "../../layers/DgramSocket.ts"
+import { ETHERNET_DATAGRAM_V4, ETHERNET_DATAGRAM_V6, LOOPBACK_DATAGRAM } from "../../layers/TransportLive.ts"
+import { Crypto } from "../../services/Crypto.ts"
+import { UdpSocket } from "../../services/UdpSocket.ts"
+import * as ClientIdentity from "../ClientIdentity.ts"
+import * as Common from "./Common.ts"
+import { failed } from "./Failure.ts"
+import * as Layers from "./Layers.ts"
+import * as Output from "./Output.ts"
+import * as Tier from "./Tier.ts"
+
+export interface Input extends Common.Globals {
+  readonly json: boolean
+  readonly timeout: number
+}
+
+export interface Finding {
+  readonly verdict: "ok" | "warn" | "fail"
+  readonly what: string
+  /** What was found, and what to do about it. */
+  readonly detail: string
+}
+
+const ok = (what: string, detail: string): Finding => ({ verdict: "ok", what, detail })
+const warn = (what: string, detail: string): Finding => ({ verdict: "warn", what, detail })
+const fail = (what: string, detail: string): Finding => ({ verdict: "fail", what, detail })
+
+const ROUND_TRIPS = 5
+/** Folders of a home in which secrets lie. */
+const SECRET_FOLDERS = ["identity", "config", "security", "run", "llm", "llm/identity", "llm/run"]
+
+// -- the host -------------------------------------------------------------------------------------------------------
+
+export const node = Effect.sync(() =>
+  ok("node", `${process.version} for ${process.platform} ${process.arch}, ${process.execPath}`)
+)
+
+export const crypto = Effect.map(Crypto, ({ implementation }) =>
+  ok("crypto", `packets are sealed by ${implementation}`)
+)
+
+export const socket = Effect.map(UdpSocket, ({ implementation }) => ok("socket", `UDP by ${implementation}`))
+
+/** A socket as tiers have it, for as long as it is looked at. */
+const bound = Effect.flatMap(UdpSocket, ({ bind }) => bind({ host: "127.0.0.1", port: 0 }))
+
+const kib = (bytes: number): string => `${Math.floor(bytes / 1024)} KiB`
+
+const raise = (platform: NodeJS.Platform): string => {
+  switch (platform) {
+    case "linux":
+      return `: raise it with sysctl -w net.core.rmem_max=${KERNEL_BUFFER_BYTES}`
+    case "darwin":
+      return `: raise it with sysctl -w kern.ipc.maxsockbuf=${2 * KERNEL_BUFFER_BYTES}`
+    default:
+      return ""
+  }
+}
+
+/** What the kernel keeps of a burst until it is read: half of a fast one is lost in the usual 208 KiB. */
+export const receiveBuffer = (platform: NodeJS.Platform = process.platform) =>
+  bound.pipe(
+    Effect.map(({ receiveBuffer: granted }) => {
+      if (granted === undefined) return warn("receive buffer", "the system does not tell its size")
+      const detail = `${kib(granted)} of ${kib(KERNEL_BUFFER_BYTES)} granted`
+      return granted >= KERNEL_BUFFER_BYTES
+        ? ok("receive buffer", detail)
+        : warn("receive buffer", `${detail}, fast transfers will lose packets${raise(platform)}`)
+    }),
+    Effect.scoped,
+    Effect.catch(({ message }) => Effect.succeed(fail("receive buffer", `no socket: ${message}`)))
+  )
+
+export const datagrams = bound.pipe(
+  Effect.map(({ probes }) => {
+    const elsewhere = probes
+      ? `${MAX_DATAGRAM_LENGTH} at first, then what the path takes, up to ${ETHERNET_DATAGRAM_V4} (IPv4) or ${ETHERNET_DATAGRAM_V6} (IPv6)`
+      : `${MAX_DATAGRAM_LENGTH}, for this socket cannot forbid fragments`
+    return ok("datagrams", `up to ${LOOPBACK_DATAGRAM} bytes within this host; elsewhere ${elsewhere}`)
+  }),
+  Effect.scoped,
+  Effect.catch(({ message }) => Effect.succeed(fail("datagrams", `no socket: ${message}`)))
+)
+
+// -- the home -------------------------------------------------------------------------------------------------------
+
+/** Whether the home is there, ours, and closed to others. */
+export const home = (path: string): Effect.Effect<Finding> =>
+  Effect.sync(() => {
+    const lookAt = (at: string) => lstatSync(at, { throwIfNoEntry: false })
+    const top = lookAt(path)
+    if (top === undefined) return warn("home", `${path} is not there yet: clawchat up, server or pair FILE makes it`)
+    if (!top.isDirectory()) return fail("home", `${path} is no folder: move it away, or use another --home`)
+    const user = process.geteuid?.()
+    if (user === undefined) return ok("home", path)
+    if (top.uid !== user) return fail("home", `${path} belongs to user ${top.uid}, this is user ${user}`)
+    const open = SECRET_FOLDERS.filter((name) => ((lookAt(HomePaths.join(path, name))?.mode ?? 0) & 0o077) !== 0)
+    const remedy = `run chmod 700 ${[path, ...open.map((name) => HomePaths.join(path, name))].join(" ")}`
+    if (open.length > 0) return fail("home", `others have access to its secrets: ${remedy}`)
+    if ((top.mode & 0o022) !== 0) return fail("home", `others may change ${path}: ${remedy}`)
+    if ((top.mode & 0o077) !== 0) return warn("home", `others may look into ${path}: ${remedy}`)
+    return ok("home", `${path}, open to nobody else`)
+  }).pipe(Effect.catchDefect(() => Effect.succeed(fail("home", `${path} cannot be looked at`))))
+
+/** The tier that runs on the home; nothing to say of a client's, where none does. */
+export const tier = Effect.fnUntraced(function* (values: Values) {
+  const running = yield* Tier.local(values.home)
+  if (running === undefined) {
+    return Tier.isServerHome(values.home) || Tier.isLlmHome(values.home)
+      ? warn("tier", "none runs on this home: start it with clawchat server or clawchat llm")
+      : undefined
+  }
+  return yield* running["Control.Status"](undefined).pipe(
+    Effect.map((status) => {
+      const about = `${status.tier} of version ${status.version}, pid ${status.pid}, UDP ${status.address}`
+      return status.llm?.connected === false
+        ? warn("tier", `${about}; the llm tier is away: start it with clawchat llm`)
+        : ok("tier", about)
+    }),
+    Effect.catch((error) => Effect.succeed(fail("tier", Tier.controlFailure(error).message)))
+  )
+}, Effect.scoped)
+
+/** The way to the server of a client's home. */
+export const server = Effect.fnUntraced(
+  function* (values: Values, timeoutMs: number) {
+    if (Tier.isServerHome(values.home) || Tier.isLlmHome(values.home)) return undefined
+    const isPaired = yield* Effect.mapError(ClientIdentity.isPaired(HomePaths.client(values.home)), ({ message }) =>
+      failed(message)
+    )
+    if (!isPaired) return warn("server", "this home is not paired: run clawchat pair FILE with a credential file")
+    const start = yield* Clock.monotonicTimeNanos
+    const session = yield* Tier.remote(values, timeoutMs)
+    const connected = yield* Clock.monotonicTimeNanos
+    const times: Array<number> = []
+    for (let i = 0; i < ROUND_TRIPS; i++) {
+      const before = yield* Clock.monotonicTimeNanos
+      yield* Effect.mapError(session.server["Control.Echo"]({ data: "x".repeat(64) }), Tier.controlFailure)
+      times.push(Number((yield* Clock.monotonicTimeNanos) - before) / 1e6)
+    }
+    const median = times.toSorted((a, b) => a - b)[ROUND_TRIPS >> 1] ?? 0
+    const remote = format(yield* session.connection.remote)
+    const connectMs = Number(connected - start) / 1e6
+    return ok("server", `${remote} in ${connectMs.toFixed(0)} ms, round trip ${median.toFixed(2)} ms`)
+  },
+  Effect.scoped,
+  Effect.catch(({ message }) => Effect.succeed(fail("server", message)))
+)
+
+// -- all of it ------------------------------------------------------------------------------------------------------
+
+/** In the order in which they are run and told; one that has nothing to say of this home answers `undefined`. */
+const checks = (values: Values, timeoutMs: number) => [
+  node,
+  crypto,
+  socket,
+  receiveBuffer(),
+  datagrams,
+  home(values.home),
+  tier(values),
+  server(values, timeoutMs)
+]
+
+export const line = ({ detail, verdict, what }: Finding): string =>
+  `${verdict.padEnd(4)}  ${what.padEnd(14)}  ${detail}`
+
+export const run = Effect.fnUntraced(function* (input: Input) {
+  const values = yield* Common.settings("client", Common.globalFlags(input))
+  const findings: Array<Finding> = []
+  for (const check of checks(values, input.timeout)) {
+    const finding: Finding | undefined = yield* check
+    if (finding === undefined) continue
+    findings.push(finding)
+    if (!input.json) yield* Output.line(line(finding))
+  }
+  const broken = findings.filter(({ verdict }) => verdict === "fail").map(({ what }) => what)
+  if (input.json) yield* Output.json({ ok: broken.length === 0, findings })
+  if (broken.length > 0) return yield* failed(`Not well: ${broken.join(", ")}`)
+}, Effect.provide(Layers.network))
