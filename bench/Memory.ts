@@ -4,12 +4,14 @@ import * as os from "node:os"
 import * as path from "node:path"
 import { build } from "esbuild"
 import { type Bench, type Figure, median, type Vitals, Worker } from "./Harness.ts"
-import type { ClientQuestions, ListenerQuestions } from "./TransportWorker.ts"
+import type { ListenerQuestions, OurClientQuestions } from "./TransportWorker.ts"
 
 const ROUNDS = 3
 const SESSIONS = 100
 /** Other than Linux has one loopback address, and a listener takes 64 sessions from one. */
 const HELD = process.platform === "linux" ? SESSIONS : 50
+/** A bundle in a temporary folder does not find the accelerators' koffi. */
+const VARIANT = "plain"
 const MIB = 1024 * 1024
 const COLLECT = ["--expose-gc"]
 
@@ -31,7 +33,7 @@ const bundle = async (folder: string, name: string): Promise<string> => {
 }
 
 const alone = async (file: string, role: string): Promise<Vitals["memory"]> => {
-  const worker = new Worker<MemoryQuestions>(file, [role], COLLECT)
+  const worker = new Worker<MemoryQuestions>(file, [role], { execArgv: COLLECT })
   await worker.ask("ready")
   const memory = await worker.ask("memory")
   await worker.end()
@@ -48,10 +50,12 @@ interface Sizes {
 const round = async (transportFile: string, memoryFile: string): Promise<Sizes> => {
   const bare = await alone(memoryFile, "bare")
   const effect = await alone(memoryFile, "effect")
-  const listener = new Worker<ListenerQuestions>(transportFile, ["listener", String(HELD)], COLLECT)
+  const listener = new Worker<ListenerQuestions>(transportFile, ["listener", VARIANT, String(HELD)], {
+    execArgv: COLLECT
+  })
   const port = await listener.ask("port")
   const idle = await listener.ask("memory")
-  const client = new Worker<ClientQuestions>(transportFile, ["client", String(port)])
+  const client = new Worker<OurClientQuestions>(transportFile, ["client", VARIANT, "127.0.0.1", String(port)])
   await client.ask("hold", HELD)
   const held = await listener.ask("sessions")
   if (held !== HELD) throw new Error(`the listener holds ${held} sessions of ${HELD}`)

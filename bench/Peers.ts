@@ -24,10 +24,10 @@ export const admission = ({ id, psk, keys }: Device): Admission => ({
   validUntil: Number.POSITIVE_INFINITY
 })
 
-export const invitation = ({ id, psk }: Device, port: number): Invitation => ({
+export const invitation = ({ id, psk }: Device, host: string, port: number): Invitation => ({
   id,
   psk,
   slot: undefined,
   serverKey: serverKeys.publicKey,
-  endpoints: [{ host: "127.0.0.1", port }]
+  endpoints: [{ host, port }]
 })
