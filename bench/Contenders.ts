@@ -61,6 +61,7 @@ export const onLoopback: ReadonlyArray<Contender> = [
   ours("fast 1440", "fast/1440"),
   ours("fast 1200", "fast/1200"),
   ours("fast large", "fast"),
+  ours("plain 1440", "plain/1440"),
   ours("plain 1200", "plain/1200"),
   ours("plain large", "plain"),
   quinn,
@@ -154,12 +155,17 @@ export const versions = (): ReadonlyArray<string> => {
 export type Listening = Worker<ListenerQuestions>
 export type Client = Worker<ClientQuestions>
 
+/** As bin/clawchat.mjs tunes the program, and why. */
+export const OUR_FLAGS = ["--no-incremental-marking", "--max-semi-space-size=2", "--semi-space-growth-factor=1"]
+
+const flags = ({ variant }: Contender): ReadonlyArray<string> => (variant === undefined ? [] : OUR_FLAGS)
+
 const environment = (contender: Contender): WorkerOptions => (contender.tls === true ? { env: tlsEnvironment() } : {})
 
 export const listen = (contender: Contender, host: string, enter: ReadonlyArray<string> = []): Listening => {
   const { file, words, variant } = contender
   const args = variant === undefined ? ["listener", host] : ["listener", variant, String(DEVICES)]
-  return new Worker(file, [...words, ...args], { ...environment(contender), enter })
+  return new Worker(file, [...words, ...args], { ...environment(contender), enter, execArgv: flags(contender) })
 }
 
 export const call = (
@@ -172,9 +178,9 @@ export const call = (
   const { file, words, variant } = contender
   const where = [host, String(port), String(flow)]
   const args = variant === undefined ? ["client", ...where] : ["client", variant, ...where]
-  return new Worker(file, [...words, ...args], { ...environment(contender), enter })
+  return new Worker(file, [...words, ...args], { ...environment(contender), enter, execArgv: flags(contender) })
 }
 
 /** A client of ours, which is asked more. */
 export const callOurs = (variant: string, host: string, port: number): Worker<OurClientQuestions> =>
-  new Worker("TransportWorker.ts", ["client", variant, host, String(port), "0"])
+  new Worker("TransportWorker.ts", ["client", variant, host, String(port), "0"], { execArgv: OUR_FLAGS })

@@ -1,5 +1,5 @@
 /** Many devices at once on one listener: whether all are served alike, and what it costs the listener. Loopback. */
-import { callOurs } from "./Contenders.ts"
+import { callOurs, OUR_FLAGS } from "./Contenders.ts"
 import { type Bench, digits, type Goal, type Grid, Worker } from "./Harness.ts"
 import { chosen, MB } from "./Measure.ts"
 import { bytesBetween } from "./Traffic.ts"
@@ -20,7 +20,9 @@ const CROWDS = [
 ]
 
 const crowd = async ({ name, variant, sessions }: (typeof CROWDS)[number], seconds: number) => {
-  const listener = new Worker<ListenerQuestions>("TransportWorker.ts", ["listener", variant, String(sessions)])
+  const listener = new Worker<ListenerQuestions>("TransportWorker.ts", ["listener", variant, String(sessions)], {
+    execArgv: OUR_FLAGS
+  })
   const client = callOurs(variant, "127.0.0.1", await listener.ask("port"))
   try {
     await listener.ask("loopDelay")

@@ -114,7 +114,7 @@ const loopbackGoals = (results: Results): ReadonlyArray<Goal> => {
   return [
     atLeast("fast 1440 / quinn", 1, rate("clawchat fast 1440", "quinn"), " x"),
     atLeast("fast 1440 / hyperdht", 2, rate("clawchat fast 1440", "hyperdht"), " x"),
-    atLeast("plain 1200 / hyperdht", 0.5, rate("clawchat plain 1200", "hyperdht"), " x"),
+    atLeast("plain 1440 / hyperdht", 0.5, rate("clawchat plain 1440", "hyperdht"), " x"),
     atLeast("fast large / TLS", 0.6, rate("clawchat fast large", "tls"), " x"),
     atMost("CPU at 1200 bytes, fast", 5.5, of("clawchat fast 1200", "cpu"), " s/GB"),
     atMost("CPU at 1200 bytes, plain", 18, of("clawchat plain 1200", "cpu"), " s/GB"),

@@ -36,7 +36,7 @@ export const ETHERNET_DATAGRAM_V4 = 1472
 export const ETHERNET_DATAGRAM_V6 = 1440
 
 /** Bytes: receive windows that grow with the path, and the one of a session whose streams have a fixed window. */
-const FIRST_STREAM_WINDOW = 4 * 1024 * 1024
+const FIRST_STREAM_WINDOW = 8 * 1024 * 1024
 const FIRST_SESSION_WINDOW = 2 * FIRST_STREAM_WINDOW
 const FIXED_SESSION_WINDOW = 8 * 1024 * 1024
 

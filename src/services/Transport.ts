@@ -97,8 +97,8 @@ export interface ListenOptions {
   readonly patience: Patience
   /**
    * Bytes that one stream takes in unread. All streams of a session share 8 MiB: where they belong to several parties, it
-   * must be small enough that none of them can use up what the others need. When not given, 4 MiB of 8 MiB, and both grow,
-   * up to four times, where that makes a fast reader on a long path faster.
+   * must be small enough that none of them can use up what the others need. When not given, 8 MiB of 16 MiB, and both
+   * double, once, where that makes a fast reader on a long path faster.
    */
   readonly streamWindow?: number
   readonly maxSessions: number

@@ -125,7 +125,7 @@ export const wholes: ReadonlyArray<Scenario> = [
   whole(100, 50, 5, 78),
   whole(100, 50, 10, 60),
   whole(100, 200, 0),
-  whole(100, 200, 2, 60),
+  whole(100, 200, 2, 70),
   whole(10, 50, 1),
   whole(1000, 10, 0)
 ]

@@ -21,8 +21,8 @@ const NO_MASK = new Uint8Array(4096)
 
 /** As the transport's own. */
 const LIMITS: Limits = {
-  maxData: 8 * 1024 * 1024,
-  maxStreamData: 4 * 1024 * 1024,
+  maxData: 16 * 1024 * 1024,
+  maxStreamData: 8 * 1024 * 1024,
   maxStreams: 64,
   idleTimeoutMs: 120_000,
   maxDatagram: 65_504

@@ -16,7 +16,7 @@ const MB = 1_000_000
 const BLOCK = 65_536
 const OTHER_BYTES = 1024 * BLOCK
 /** What one unread stream may take of its writer: its first window and the send buffer, each with room to spare. */
-const MOST_TAKEN = 8 * MB
+const MOST_TAKEN = 12 * MB
 const LOOPBACK = "127.0.0.1"
 
 const transport = TransportLive.layer.pipe(Layer.provide([CryptoNode.layer, UdpSocketNode.layer]))

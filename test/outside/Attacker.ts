@@ -15,9 +15,9 @@ import * as KeySchedule from "../../src/domain/protocol/KeySchedule.ts"
 import type { Limits } from "../../src/domain/protocol/Limits.ts"
 import * as Noise from "../../src/domain/protocol/Noise.ts"
 import * as Packet from "../../src/domain/protocol/Packet.ts"
-import * as Packets from "../protocol/Packets.ts"
 import type { KeyPair } from "../../src/domain/protocol/Primitives.ts"
 import { primitives } from "../../src/layers/CryptoNode.ts"
+import * as Packets from "../protocol/Packets.ts"
 import { identityOf, udp } from "./Tiers.ts"
 
 const LOOPBACK = "127.0.0.1"
@@ -110,7 +110,7 @@ export class Attacker {
   readonly reset = new Set<number>()
   readonly stopped = new Set<number>()
   /** What the server takes. */
-  maxData = 8 * 1024 * 1024
+  maxData = 16 * 1024 * 1024
   maxStreams = 64
   readonly maxStreamData = new Map<number, number>()
   /** What the server wrote, if it is wanted. */
@@ -260,7 +260,7 @@ export class Attacker {
    */
   pour(id: number, from: number, more: () => Uint8Array | undefined): Effect.Effect<number> {
     const over = () => this.closeCode !== undefined || this.stopped.has(id)
-    const room = (offset: number) => Math.min(this.maxStreamData.get(id) ?? 4 * 1024 * 1024, this.maxData) - offset
+    const room = (offset: number) => Math.min(this.maxStreamData.get(id) ?? 8 * 1024 * 1024, this.maxData) - offset
     const self = this
     return Effect.gen(function* () {
       let offset = from

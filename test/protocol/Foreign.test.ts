@@ -50,8 +50,9 @@ describe("a client written from docs/PROTOCOL.md alone", () => {
     pair.inject("server", CLIENT, client.packet(client.ack(), Foreign.stream(0, 6, "world", true)))
     pair.pass(100)
     const second = replies(pair, client, from)
-    const text = second.map((seen) => (seen.type === "stream" ? Buffer.from(seen.data).toString() : "")).join("")
-    assert.strictEqual(text, "world")
+    // What the client did not acknowledge may have come twice.
+    const texts = second.flatMap((seen) => (seen.type === "stream" ? [Buffer.from(seen.data).toString()] : []))
+    assert.deepStrictEqual([...new Set(texts)], ["world"])
     assert.isTrue(second.some((seen) => seen.type === "stream" && seen.fin))
 
     // What was acknowledged is not sent again, though the server goes on probing for the rest.

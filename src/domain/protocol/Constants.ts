@@ -59,7 +59,7 @@ export const REPLAY_WINDOW = 8192
 /** Bytes a stream may hold unacknowledged before a writer waits, unless two congestion windows are more; half lets it go on. */
 export const SEND_BUFFER_HIGH = 1_048_576
 /** Receive windows grow to this many times their first size where they hold the sender back. */
-export const WINDOW_GROWTH = 4
+export const WINDOW_GROWTH = 2
 /** Datagrams of one session that are sealed, sent, or opened together; the kernel's limit for one call (UDP_MAX_SEGMENTS). */
 export const MAX_BURST_DATAGRAMS = 64
 /** Unreliable datagrams waiting to be sent; more are refused. */
