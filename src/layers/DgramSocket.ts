@@ -13,7 +13,7 @@ import { createSocket, type BindOptions as DgramBindOptions, type RemoteInfo, ty
 import { isIP } from "node:net"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { type Address, format } from "../domain/protocol/Address.ts"
+import { type Address, format, isPort } from "../domain/protocol/Address.ts"
 import { type BindOptions, type BoundSocket, type Burst, UdpSocketError } from "../services/UdpSocket.ts"
 import { segmentOf } from "./Bursts.ts"
 import { ReceiveQueue } from "./ReceiveQueue.ts"
@@ -28,8 +28,6 @@ const plainHost = (host: string): string => {
   const zone = host.indexOf("%")
   return zone < 0 ? host : host.slice(0, zone)
 }
-
-export const isPort = (port: number): boolean => port > 0 && port <= 0xffff && Number.isInteger(port)
 
 /** Every name is refused by `isIP` before dgram sees it, so this answers at once and nothing is ever resolved. */
 const numericLookup = (

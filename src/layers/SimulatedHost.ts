@@ -5,7 +5,7 @@
 import { isIP } from "node:net"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { type Address, format } from "../domain/protocol/Address.ts"
+import { type Address, format, isLoopback, isPort } from "../domain/protocol/Address.ts"
 import { type BindOptions, type BoundSocket, UdpSocket, UdpSocketError } from "../services/UdpSocket.ts"
 import { segmentOf } from "./Bursts.ts"
 import { ReceiveQueue } from "./ReceiveQueue.ts"
@@ -28,8 +28,6 @@ const FIRST_EPHEMERAL_PORT = 49_152
 const EPHEMERAL_PORTS = 16_384
 
 export const isV6 = (host: string): boolean => host.includes(":")
-export const isLoopback = (host: string): boolean => host === "::1" || host.startsWith("127.")
-export const isPort = (port: number): boolean => Number.isInteger(port) && port > 0 && port <= 0xffff
 const isWildcard = (host: string): boolean => host === "0.0.0.0" || host === "::"
 
 export class SimulatedHost {

@@ -19,19 +19,11 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { type Address, format } from "../domain/protocol/Address.ts"
+import { type Address, format, isLoopback, isPort } from "../domain/protocol/Address.ts"
 import type { UdpSocket } from "../services/UdpSocket.ts"
 import { EventHeap } from "./EventHeap.ts"
 import { SeededRandom } from "./SeededRandom.ts"
-import {
-  type HostLink,
-  isLoopback,
-  isPort,
-  isV6,
-  type Send,
-  SimulatedHost,
-  type SimulatedSocket
-} from "./SimulatedHost.ts"
+import { type HostLink, isV6, type Send, SimulatedHost, type SimulatedSocket } from "./SimulatedHost.ts"
 import type { SimulatedLink } from "./SimulatedLink.ts"
 import { kinds, type NatBehaviour, SimulatedNat } from "./SimulatedNat.ts"
 import { NatBox, occupy, type Realm, route } from "./SimulatedRoutes.ts"

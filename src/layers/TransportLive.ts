@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
-import type { Address } from "../domain/protocol/Address.ts"
+import { type Address, isLoopback } from "../domain/protocol/Address.ts"
 import * as Bbr from "../domain/protocol/Bbr.ts"
 import { CloseCode } from "../domain/protocol/CloseCode.ts"
 import type * as Congestion from "../domain/protocol/Congestion.ts"
@@ -48,8 +48,6 @@ const limitsOf = (patience: Patience, streamWindow: number | undefined, maxDatag
   idleTimeoutMs: patience.idleTimeoutMs,
   maxDatagram
 })
-
-const isLoopback = (host: string): boolean => host.startsWith("127.") || host === "::1"
 
 /**
  * What is worth trying towards an address. Beyond this host only a socket that forbids fragments learns the truth from a

@@ -12,7 +12,7 @@ import { isIP } from "node:net"
 import { arch, platform } from "node:process"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { Address } from "../domain/protocol/Address.ts"
+import { type Address, isPort } from "../domain/protocol/Address.ts"
 import { parseHost } from "../domain/protocol/AddressCodec.ts"
 import { segmentLength } from "../domain/protocol/Coalesced.ts"
 import { type BindOptions, type Burst, UdpSocket, UdpSocketError } from "../services/UdpSocket.ts"
@@ -266,7 +266,7 @@ class LinuxSocket extends DgramSocket.DgramSocket {
 
   /** Where to send to, with the port filled in, or `undefined` for what is no numeric address or no port. */
   #target({ host, port }: Address): Target | undefined {
-    if (!DgramSocket.isPort(port)) return undefined
+    if (!isPort(port)) return undefined
     if (host !== this.#lastHost) {
       this.#lastHost = host
       this.#lastTarget = this.#lookUp(host)

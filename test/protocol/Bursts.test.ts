@@ -136,6 +136,17 @@ describe("Path MTU in a session", () => {
     assert.isAtLeast(least, 10 * MAX_DATAGRAM_LENGTH)
   })
 
+  it("probes for bulk, not for a few words", () => {
+    const pair = new Pair({ limits, bursts: true, datagramCeiling: 65_504 })
+    const { client } = pair.connect()
+    const id = pair.command("client", client, (session) => session.openStream(Priority.Interactive)) ?? -1
+    for (let word = 0; word < 20; word++) {
+      pair.command("client", client, (session) => session.write(id, new Uint8Array(64)))
+      pair.pass(100)
+    }
+    assert.isAtMost(Math.max(...pair.wire.map(({ bytes }) => bytes.length)), MAX_DATAGRAM_LENGTH)
+  })
+
   it("gets out of a black hole", () => {
     let mtu = 9000
     const pair = new Pair({ limits, bursts: true, datagramCeiling: 9000, fate: narrow(() => mtu) })

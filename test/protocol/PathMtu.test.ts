@@ -119,7 +119,6 @@ describe("PathMtu", () => {
       assert.isUndefined(machine.pollProbe(1e9))
       assert.isFalse(machine.onProbeAcked(1e9, 1, 1200))
       assert.isFalse(machine.onPacketLost(1e9, 1, 1200, 2))
-      assert.isFalse(machine.onRefused(1e9, 1200))
     }
     assert.throws(() => new PathMtu(0, { base: 1201, ceiling: 1400 }), RangeError)
   })
@@ -334,22 +333,6 @@ describe("PathMtu", () => {
     assert.deepStrictEqual(rests, [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600])
   })
 
-  it("a size that the host refuses is given up at once", () => {
-    const machine = new PathMtu(0, { ceiling: 1472 })
-    assert.strictEqual(machine.pollProbe(0), 1472)
-    assert.isFalse(machine.onRefused(0, 1472))
-    assert.strictEqual(machine.pollProbe(0), 1456)
-    assert.isTrue(machine.onProbeAcked(50, 1, 1456))
-    assert.isTrue(machine.complete)
-    // The interface changed: what was good no longer is.
-    assert.isTrue(machine.onRefused(60, 1456))
-    assert.strictEqual(machine.current, 1200)
-    assert.strictEqual(machine.pollProbe(60), 1440)
-    assert.isFalse(machine.onRefused(60, 1500))
-    machine.onProbeAcked(70, 2, 1440)
-    assert.strictEqual(machine.current, 1440)
-  })
-
   it("another path starts from the base, and the old one's packets teach nothing", () => {
     const machine = new PathMtu(0, { ceiling: 1472 })
     machine.pollProbe(0)
@@ -415,8 +398,7 @@ describe("PathMtu", () => {
           else if (what === 5) {
             const fell = machine.onPacketLost(now, number, bytes, number + 1)
             assert.strictEqual(fell, machine.current < before)
-          } else if (what === 6) assert.strictEqual(machine.onRefused(now, bytes), bytes > 1200 && bytes <= before)
-          else if (number % 8 === 0) {
+          } else if (number % 8 === 0) {
             highest = Math.max(1200, blocks(bytes))
             machine.setCeiling(now, bytes)
           }

@@ -324,37 +324,6 @@ describe("Recovery: packets that overtake each other", () => {
   })
 })
 
-describe("Recovery: share of loss", () => {
-  it("follows what is lost of what elicits, within some hundred packets", () => {
-    const { ack, recovery } = make()
-    assert.strictEqual(recovery.lossRate, 0)
-    let next = 0
-    const round = (now: number, lost: number): void => {
-      for (let i = 0; i < 10; i++) recovery.onSent(now, next + i, 1000, true, next + i, false)
-      recovery.onSent(now + 50, next + 10, 40, false, next + 10, false)
-      ack(now + 100, [next + lost, next + 10])
-      next += 11
-    }
-    for (let i = 0; i < 200; i++) round(1000 * i, 2)
-    assert.approximately(recovery.lossRate, 0.2, 0.01)
-    for (let i = 200; i < 400; i++) round(1000 * i, 0)
-    assert.isBelow(recovery.lossRate, 0.01)
-    assert.isAtLeast(recovery.lossRate, 0)
-  })
-
-  it("late arrivals are no losses, and another path has none", () => {
-    const { ack, recovery, send } = primed()
-    send(200, 1, 2, 3, 4)
-    ack(300, [2, 4])
-    const lossy = recovery.lossRate
-    assert.approximately(lossy, 1 / 256, 1e-4)
-    ack(301, [1, 4])
-    assert.isBelow(recovery.lossRate, 1e-4)
-    recovery.onPathChanged(new Recorder())
-    assert.strictEqual(recovery.lossRate, 0)
-  })
-})
-
 describe("Recovery: probe timeout", () => {
   it("waits 1024 ms before the first sample", () => {
     const { recovery, send } = make()

@@ -6,6 +6,11 @@ export interface Address {
   readonly port: number
 }
 
+/** Whether something can be sent there. */
+export const isPort = (port: number): boolean => Number.isInteger(port) && port > 0 && port <= 0xffff
+
+export const isLoopback = (host: string): boolean => host === "::1" || host.startsWith("127.")
+
 export const equals = (a: Address, b: Address): boolean => a.port === b.port && a.host === b.host
 
 /** `192.0.2.1:443` or `[2001:db8::1]:443`. */

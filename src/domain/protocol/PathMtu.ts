@@ -174,20 +174,6 @@ export class PathMtu {
     this.#onSizeLost(now)
   }
 
-  /** The host itself refused to send a datagram of this size (EMSGSIZE). Whether `current` has shrunk. */
-  onRefused(now: number, bytes: number): boolean {
-    if (!this.enabled || bytes <= this.base) return false
-    const shrunk = bytes <= this.current
-    if (shrunk) this.current = this.base
-    if (shrunk || bytes <= this.#high) {
-      this.#high = Math.min(this.#high, Math.max(this.base, wholeBlocks(bytes - 1)))
-      this.#triedCeiling = true
-      this.#triedNext = false
-      this.#next(now)
-    }
-    return shrunk
-  }
-
   // -- ordinary packets --------------------------------------------------------------------------------------------
 
   /** A packet that was no probe arrived. */

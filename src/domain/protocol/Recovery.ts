@@ -72,8 +72,6 @@ const TIME_THRESHOLD_MAX = 2
 const LATE_MARGIN = 1.1
 /** Real losses in a row that bring the thresholds half-way back. */
 const REAL_LOSSES = 64
-/** Part that one packet's fate has in `lossRate`. */
-const LOSS_RATE_GAIN = 1 / 256
 
 export class Recovery<T> {
   readonly rtt: Rtt
@@ -98,7 +96,6 @@ export class Recovery<T> {
   #timeThreshold = TIME_THRESHOLD
   /** Losses since the last late arrival. */
   #realLosses = 0
-  #lossRate = 0
   /** Pushed out of a full ring; due to be reported lost. */
   #evicted: Array<T> = []
   /** The probe of the path's MTU that left last; -1 before the first. */
@@ -129,11 +126,6 @@ export class Recovery<T> {
 
   get controller(): Controller {
     return this.#controller
-  }
-
-  /** Share of the last few hundred ack-eliciting packets that was lost, 0 to 1, smoothed; late arrivals are taken out. */
-  get lossRate(): number {
-    return this.#lossRate
   }
 
   /** Later packets acknowledged that make a packet lost: 3, more where packets overtake each other. */
@@ -309,7 +301,6 @@ export class Recovery<T> {
     this.#packetThreshold = PACKET_THRESHOLD
     this.#timeThreshold = TIME_THRESHOLD
     this.#realLosses = 0
-    this.#lossRate = 0
     this.#appLimited = true
   }
 
@@ -418,7 +409,6 @@ export class Recovery<T> {
     if (packets.ackEliciting[slot] === 0 || packetNumber < this.#pathStart) return
     const bytes = packets.bytes[slot] as number
     result.newlyAckedBytes += bytes
-    this.#lossRate -= this.#lossRate * LOSS_RATE_GAIN
     this.#rate.onAcked(packets, slot, now)
     this.#controller.onAcked(now, packets.sentAt[slot] as number, bytes, this.rtt, this.#appLimited)
   }
@@ -467,7 +457,6 @@ export class Recovery<T> {
     this.#remembered.push(packetNumber, sentAt, bytes, inFlight, content, now + 3 * this.rtt.pto(MAX_ACK_DELAY_MS))
     // A probe of the path's MTU that does not arrive says nothing about congestion (RFC 9000 section 14.4).
     if (!inFlight || packetNumber === this.#mtuProbe) return
-    this.#lossRate += (1 - this.#lossRate) * LOSS_RATE_GAIN
     if (++this.#realLosses >= REAL_LOSSES) this.#relax()
     this.#lostBytes += bytes
     this.#lostSentAt = sentAt
@@ -507,7 +496,6 @@ export class Recovery<T> {
     const trips = (LATE_MARGIN * (now - sentAt)) / Math.max(this.rtt.latest, this.rtt.smoothed, GRANULARITY_MS)
     this.#timeThreshold = Math.min(Math.max(this.#timeThreshold, trips), TIME_THRESHOLD_MAX)
     this.#realLosses = 0
-    this.#lossRate = Math.max(0, this.#lossRate - LOSS_RATE_GAIN)
     this.#controller.onSpuriousLoss(now, sentAt, lost.bytes(i))
   }
 

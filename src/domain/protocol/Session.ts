@@ -148,6 +148,8 @@ const VIOLATION_CODE: Record<Violation, CloseCode> = {
   protocol: CloseCode.Protocol
 }
 
+/** Datagrams in flight, with more behind them, that are bulk. */
+const BULK_DATAGRAMS = 4
 const PING: Frame.Ping = { type: "Ping" }
 /** The session ends a little before the last packet number, so that CLOSE has numbers of its own. */
 const LAST_PACKET_NUMBER = MAX_PACKET_NUMBER - 1024
@@ -741,6 +743,7 @@ export class Session {
   #writeMtuProbe(now: number, buffer: Uint8Array, at: number): number {
     const mtu = this.#mtu
     if (!mtu.enabled || !this.#streams.hasData || buffer.length - at < mtu.ceiling) return 0
+    if (this.#recovery.bytesInFlight < BULK_DATAGRAMS * mtu.current) return 0
     if (this.#recovery.sendTime(now, mtu.current) > now) return 0
     const size = mtu.pollProbe(now)
     if (size === undefined) return 0
