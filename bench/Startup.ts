@@ -24,7 +24,7 @@ interface Way {
 
 const WAYS: ReadonlyArray<Way> = [
   { what: "clawchat --help by bin/, from sources", file: "bin/clawchat.mjs", needs: "src/main.ts" },
-  { what: "clawchat --help, bundled", file: "dist/clawchat.mjs", needs: "dist/clawchat.mjs" }
+  { what: "clawchat --help, bundled", file: "dist/bin/clawchat.mjs", needs: "dist/bin/clawchat.mjs" }
 ]
 
 export const bench: Bench = {

@@ -12,6 +12,7 @@ const benches: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>
   connect: () => import("./Connect.ts"),
   crowd: () => import("./Crowd.ts"),
   memory: () => import("./Memory.ts"),
+  sealed: () => import("./Sealed.ts"),
   startup: () => import("./Startup.ts")
 }
 

@@ -2,6 +2,7 @@
 // Starts ClawChat on whatever Node is here. This file is read by old ones too: no syntax newer than Node 12.
 //
 // On Node >= 24.7 it loads the program into this process: dist/ when that is newer than all of src/, else src/main.ts.
+// Compiled code is kept between runs: of src/ by Node, of dist/ by Bundle.mjs, which needs a new Node.
 // On an older Node it runs itself again on the Node that npm put into node_modules, and stands in for that child:
 // standard streams are shared, signals go down, IPC messages go both ways, exit code and signal come back.
 //
@@ -44,7 +45,7 @@ const changedSince = (folder, time) =>
   })
 
 const entryPoint = () => {
-  const built = [join(root, "dist", "clawchat.mjs"), join(root, "clawchat.mjs")].find(existsSync)
+  const built = [join(root, "dist", "clawchat.cjs"), join(root, "clawchat.cjs")].find(existsSync)
   if (!existsSync(src)) return built
   return built !== undefined && !changedSince(src, statSync(built).mtimeMs) ? built : join(src, "main.ts")
 }
@@ -74,9 +75,11 @@ const makeFolder = (folder) => {
   }
 }
 
-/** Compiled code is kept where only this user writes: whoever can write it can run code as the user. */
-const keepCompiledCode = () => {
-  if (Module.enableCompileCache === undefined) return
+/**
+ * Compiled code is kept where only this user writes: whoever can write it can run code as the user. Answers the folder, or
+ * undefined: a user without a home starts a little slower.
+ */
+const codeFolder = () => {
   try {
     const base = process.env.XDG_CACHE_HOME || process.env.LOCALAPPDATA || join(homedir(), ".cache")
     const folder = join(base, "clawchat")
@@ -84,13 +87,20 @@ const keepCompiledCode = () => {
     makeFolder(code)
     for (const each of process.geteuid === undefined ? [] : [folder, code]) {
       const { mode, uid } = statSync(each)
-      if (uid !== process.geteuid()) return
+      if (uid !== process.geteuid()) return undefined
       if ((mode & 0o077) !== 0) chmodSync(each, 0o700)
     }
-    Module.enableCompileCache(code)
+    return code
   } catch (_) {
-    // A user without a home starts a little slower.
+    return undefined
   }
+}
+
+/** Each command calls functions of its own, so each has its own code; a line that does not begin with one has the rest. */
+const COMMANDS = "audit chat client compromised devices doctor files llm pair ping rendezvous sec server status up version".split(" ")
+const codeOf = (folder) => {
+  const command = COMMANDS.find((each) => each === process.argv[2]) || "other"
+  return folder === undefined ? undefined : join(folder, `${command}.v8`)
 }
 
 /**
@@ -124,8 +134,12 @@ const start = () => {
     return fail("dependencies are missing: run npm ci --ignore-scripts in the project's folder")
   followParent()
   tuneCollector()
-  keepCompiledCode()
-  import(pathToFileURL(entry).href)
+  const folder = codeFolder()
+  if (entry.endsWith(".cjs")) import("./Bundle.mjs").then(({ run }) => run(entry, codeOf(folder)))
+  else {
+    if (folder !== undefined) Module.enableCompileCache(folder)
+    import(pathToFileURL(entry).href)
+  }
 }
 
 const startOn = (node) => {

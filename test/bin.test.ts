@@ -48,7 +48,8 @@ beforeAll(() => {
   for (const folder of ["bin", "src/domain", "dist", "node_modules", "cache"])
     Fs.mkdirSync(Path.join(box, folder), { recursive: true })
   bin = Path.join(box, "bin/clawchat.mjs")
-  Fs.copyFileSync(Path.join(root, "bin/clawchat.mjs"), bin)
+  for (const file of ["bin/clawchat.mjs", "bin/Bundle.mjs"])
+    Fs.copyFileSync(Path.join(root, file), Path.join(box, file))
   Fs.writeFileSync(Path.join(box, "package.json"), '{ "type": "module" }')
   Fs.writeFileSync(Path.join(box, "src/main.ts"), program("src", ": Array<string>"))
   Fs.writeFileSync(Path.join(box, "src/domain/Other.ts"), "export const a = 1\n")
@@ -163,7 +164,7 @@ const suite = (node: string): void => {
   })
 
   it("takes dist only when it is newer than everything in src", () => {
-    const dist = Path.join(box, "dist/clawchat.mjs")
+    const dist = Path.join(box, "dist/clawchat.cjs")
     const now = Math.floor(Fs.statSync(Path.join(box, "src/main.ts")).mtimeMs / 1000)
     const touch = (file: string, seconds: number): void =>
       Fs.utimesSync(Path.join(box, file), now + seconds, now + seconds)
@@ -171,7 +172,7 @@ const suite = (node: string): void => {
     touch("src/domain/Other.ts", 0)
     assert.strictEqual(run(["which"]).stdout, "src")
     Fs.writeFileSync(dist, program("dist", ""))
-    touch("dist/clawchat.mjs", 5)
+    touch("dist/clawchat.cjs", 5)
     assert.strictEqual(run(["which"]).stdout, "dist")
     touch("src/domain/Other.ts", 6)
     assert.strictEqual(run(["which"]).stdout, "src")
@@ -182,14 +183,13 @@ const suite = (node: string): void => {
 
   it("a published package has no src and runs the file beside it", () => {
     const published = Path.join(box, "node_modules/clawchat")
-    Fs.mkdirSync(Path.join(published, "bin"), { recursive: true })
-    Fs.copyFileSync(bin, Path.join(published, "bin/clawchat.mjs"))
+    Fs.cpSync(Path.join(box, "bin"), Path.join(published, "bin"), { recursive: true })
     const start = (): SpawnSyncReturns<string> =>
       spawnSync(node, [Path.join(published, "bin/clawchat.mjs"), "which"], { encoding: "utf8", env: environment() })
     const broken = start()
     assert.strictEqual(broken.status, 1)
     assert.match(broken.stderr, /^clawchat: this installation is incomplete[^\n]*\n$/)
-    Fs.writeFileSync(Path.join(published, "clawchat.mjs"), program("published", ""))
+    Fs.writeFileSync(Path.join(published, "clawchat.cjs"), program("published", ""))
     assert.strictEqual(start().stdout, "published")
     Fs.rmSync(published, { recursive: true })
   })

@@ -76,12 +76,7 @@ const manifest = {
   license,
   type: "module",
   bin: { clawchat: "bin/clawchat.mjs" },
-  files: [
-    "clawchat.mjs",
-    "clawchat.mjs.LEGAL.txt",
-    "THIRD_PARTY_LICENCES.txt",
-    ...ASSETS.filter((each) => each !== "bin")
-  ],
+  files: ["clawchat.cjs", "clawchat.cjs.LEGAL.txt", "THIRD_PARTY_LICENCES.txt", ...ASSETS],
   engines: { node: ">=24.7" },
   optionalDependencies: Object.fromEntries(
     Object.entries(optionalDependencies ?? {}).filter(([each]) => NATIVE.includes(each))

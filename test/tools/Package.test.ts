@@ -39,14 +39,23 @@ beforeAll(() => {
     "src/main.ts",
     [
       'import { existsSync } from "node:fs"',
+      'import process from "node:process"',
+      'import { crc32 } from "node:zlib"',
       'import manifest from "../package.json" with { type: "json" }',
       "const verb: string | undefined = process.argv[2]",
       'if (verb === "version") process.stdout.write(JSON.stringify({ version: manifest.version }))',
-      'if (verb === "late") process.stdout.write(JSON.stringify([(await import("./layers/Late.ts")).late(), existsSync("/")]))'
+      'if (verb === "late") import("./layers/Late.ts").then(({ late }) => {',
+      '  process.stdout.write(JSON.stringify([late(), existsSync("/")]))',
+      "})",
+      'const loaded = (): boolean => process.moduleLoadList.includes("NativeModule zlib")',
+      'if (verb === "builtin") process.stdout.write(JSON.stringify([loaded(), crc32("a"), loaded()]))',
+      "// Strict, as every module: what is frozen throws when it is written to.",
+      'if (verb === "strict") try { Object.freeze(process.argv)[0] = "" } catch { process.stdout.write("strict ü") }'
     ].join("\n")
   )
   Fs.mkdirSync(Path.join(box, "bin"))
-  Fs.copyFileSync(Path.join(root, "bin/clawchat.mjs"), Path.join(box, "bin/clawchat.mjs"))
+  for (const file of ["bin/clawchat.mjs", "bin/Bundle.mjs"])
+    Fs.copyFileSync(Path.join(root, file), Path.join(box, file))
   Fs.symlinkSync(Path.join(root, "node_modules"), Path.join(box, "node_modules"))
   execFileSync(process.execPath, [Path.join(root, "tools/package.mjs"), box])
   const options = { cwd: box, encoding: "utf8", shell: process.platform === "win32" } as const
@@ -75,8 +84,9 @@ describe("the published package", () => {
       "LICENSE",
       "README.md",
       "THIRD_PARTY_LICENCES.txt",
+      "bin/Bundle.mjs",
       "bin/clawchat.mjs",
-      "clawchat.mjs",
+      "clawchat.cjs",
       "config/server.yaml",
       "docs/INSTALL.md",
       "package.json"
@@ -105,5 +115,7 @@ describe("the published package", () => {
     const late = run("late")
     assert.deepStrictEqual(JSON.parse(late.stdout), [["function", { a: 1 }], true])
     assert.match(late.stderr, /late runs/)
+    assert.strictEqual(run("strict").stdout, "strict ü")
+    assert.deepStrictEqual(JSON.parse(run("builtin").stdout), [false, 0xe8b7be43, true])
   })
 })
