@@ -47,14 +47,14 @@ const make = (...admissions: ReadonlyArray<Admission>): Admissions => {
 let clock = 0
 const open = (admissions: Admissions, datagram: Uint8Array, wallMs = WALL): Opened["type"] => {
   clock += 1000
-  return admissions.open(clock, wallMs, datagram).type
+  return admissions.open(clock, wallMs, "192.0.2.1", datagram).type
 }
 
 describe("Admissions", () => {
   it("opens what it expects and says whose it was", () => {
     const one = device("one")
     const admissions = make(device("other"), one)
-    const opened = admissions.open(0, WALL, initiation(one, 3, 1, new Uint8Array(12).fill(4)))
+    const opened = admissions.open(0, WALL, "192.0.2.1", initiation(one, 3, 1, new Uint8Array(12).fill(4)))
     assert.strictEqual(opened.type, "opened")
     if (opened.type !== "opened") return
     assert.strictEqual(opened.entry.admission, one)
@@ -133,7 +133,7 @@ describe("Admissions", () => {
     assert.strictEqual(open(admissions, initiation(one, 1), one.validUntil + 1), "expired")
     const two = device("two")
     const limited = make(two)
-    const at = (now: number, hint: number) => limited.open(now, WALL, initiation(two, hint)).type
+    const at = (now: number, hint: number) => limited.open(now, WALL, "192.0.2.1", initiation(two, hint)).type
     const first = Array.from({ length: Constants.DH_CREDENTIAL_BURST + 1 }, (_, hint) => at(0, hint))
     assert.deepStrictEqual(first.slice(-2), ["opened", "over-budget"])
     assert.strictEqual(Constants.DH_CREDENTIAL_PER_SECOND, 4)
@@ -147,20 +147,23 @@ describe("Admissions", () => {
     const good = initiation(one, 0)
     const forged = initiation(one, 1)
     forged[1199] = (forged[1199] as number) ^ 0x80
-    admissions.open(0, WALL, good)
+    admissions.open(0, WALL, "192.0.2.1", good)
     for (let i = 0; i < 100; i++) {
-      assert.strictEqual(admissions.open(0, WALL, good).type, "repeated")
-      assert.strictEqual(admissions.open(0, WALL, forged).type, "forged")
+      assert.strictEqual(admissions.open(0, WALL, "192.0.2.1", good).type, "repeated")
+      assert.strictEqual(admissions.open(0, WALL, "192.0.2.1", forged).type, "forged")
     }
-    assert.strictEqual(admissions.open(0, WALL, initiation(one, 2)).type, "opened")
+    assert.strictEqual(admissions.open(0, WALL, "192.0.2.1", initiation(one, 2)).type, "opened")
   })
 
   it("has a budget over all credentials", () => {
-    const all = Array.from({ length: 20 }, (_, i) => device(`${i}`))
+    const all = Array.from({ length: 40 }, (_, i) => device(`${i}`))
     const admissions = make(...all)
     const spend = (now: number) =>
       all.flatMap((each) =>
-        Array.from({ length: 8 }, (_, hint) => admissions.open(now, WALL, initiation(each, hint)).type)
+        Array.from(
+          { length: 8 },
+          (_, hint) => admissions.open(now, WALL, `192.0.${hint}.1`, initiation(each, hint)).type
+        )
       )
     assert.strictEqual(spend(0).filter((type) => type === "opened").length, Constants.DH_BUDGET_BURST)
   })
@@ -209,7 +212,7 @@ describe("Admissions", () => {
     const datagrams = [0, 15, 31].map((hint) => initiation(one, hint))
     const seen = datagrams.flatMap((datagram) => {
       clock += 1000
-      const opened = before.open(clock, WALL, datagram)
+      const opened = before.open(clock, WALL, "192.0.2.1", datagram)
       return opened.type === "opened" ? [opened.seen] : []
     })
     assert.strictEqual(seen.length, 3)

@@ -74,7 +74,7 @@ describe("Bursts", () => {
     const got = new Map<number, number>()
     pair.onSession = (_side, session, event) => {
       if (event.type !== "StreamReadable") return
-      const first = session.localId[0] as number
+      const first = session.localIds[0]?.[0] as number
       for (let part = session.read(event.id); part instanceof Uint8Array; part = session.read(event.id)) {
         assert.isTrue(part.every((byte) => byte === part[0]))
         got.set(first, (got.get(first) ?? 0) + part.length)

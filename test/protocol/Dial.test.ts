@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Address } from "../../src/domain/protocol/Address.ts"
-import { HALF_OPEN_MS, INITIATION_LENGTH } from "../../src/domain/protocol/Constants.ts"
+import { HALF_OPEN_MS, INITIATION_LENGTH, MAX_DIAL_WAYS } from "../../src/domain/protocol/Constants.ts"
 import { hex } from "../../src/domain/protocol/Cursor.ts"
 import { Dial, type DialOptions, sweepOffsets } from "../../src/domain/protocol/Dial.ts"
 import { HintCounter } from "../../src/domain/protocol/HintCounter.ts"
@@ -10,7 +10,12 @@ import { LIMITS, seeded, WALL } from "./Pair.ts"
 const HOUR = 3_600_000
 const endpoint = (port: number): Address => ({ host: "198.51.100.1", port })
 
-const make = (change: Partial<DialOptions> = {}, ports: ReadonlyArray<number> = [1], slot?: number): Dial => {
+const make = (
+  change: Partial<DialOptions> = {},
+  ports: ReadonlyArray<number> = [1],
+  slot?: number,
+  endpointsAt?: (wallMs: number) => ReadonlyArray<Address>
+): Dial => {
   const entropy = seeded("dial")
   const identity = primitives.keyPair(entropy(32))
   const server = primitives.keyPair(entropy(32))
@@ -19,7 +24,8 @@ const make = (change: Partial<DialOptions> = {}, ports: ReadonlyArray<number> = 
     psk: entropy(32),
     slot,
     serverKey: server.publicKey,
-    endpoints: ports.map(endpoint)
+    endpoints: ports.map(endpoint),
+    endpointsAt
   }
   return new Dial(0, primitives, entropy, {
     invitations: [invitation],
@@ -38,7 +44,11 @@ const make = (change: Partial<DialOptions> = {}, ports: ReadonlyArray<number> = 
 const trace = (dial: Dial, untilMs: number) => {
   const out: Array<readonly [at: number, port: number, skewMs: number]> = []
   for (let now = 0; now < untilMs && !dial.expired(now); now = Math.max(now, dial.deadline)) {
-    for (const { remote, skewMs } of dial.due(now, WALL + now)) out.push([now, remote.port, skewMs])
+    const { made, transmits } = dial.due(now, WALL + now)
+    for (const { bytes, remote } of transmits) {
+      const skewMs = [...made, ...dial.attempts].find(({ datagram }) => datagram === bytes)?.skewMs ?? Number.NaN
+      out.push([now, remote.port, skewMs])
+    }
   }
   return out
 }
@@ -51,6 +61,26 @@ describe("Dial", () => {
     assert.deepStrictEqual(offsets.slice(0, 4), [HOUR, -HOUR, 2 * HOUR, -2 * HOUR])
     assert.deepStrictEqual(offsets.slice(50, 56), [26 * HOUR, -26 * HOUR, HOUR / 4, -HOUR / 4, HOUR / 2, -HOUR / 2])
     assert.deepStrictEqual(offsets.slice(-2), [25.75 * HOUR, -25.75 * HOUR])
+  })
+
+  it("tries every offset where the server was last, however many places are known", () => {
+    const ports = Array.from({ length: 12 }, (_, i) => i + 1)
+    const dial = make({}, ports)
+    const swept = trace(dial, 30_000).filter(([, , skewMs]) => skewMs !== 0)
+    const best = swept.filter(([, port]) => port === 1).map(([, , skewMs]) => skewMs)
+    assert.deepStrictEqual(best, sweepOffsets())
+    // The others have their turns.
+    assert.deepStrictEqual(
+      [...new Set(swept.map(([, port]) => port))].sort((a, b) => a - b),
+      ports
+    )
+    assert.strictEqual(swept.length, 2 * best.length)
+  })
+
+  it("finds the server again when a clock that was wrong has been set right", () => {
+    const swept = trace(make({ skewMs: 11 * HOUR }), 4000).filter(([, , skewMs]) => skewMs !== 11 * HOUR)
+    assert.strictEqual(swept[0]?.[2], 0)
+    assert.strictEqual(swept[1]?.[2], HOUR)
   })
 
   it("leaves no gap that a clock could hide in", () => {
@@ -84,24 +114,60 @@ describe("Dial", () => {
     ])
   })
 
-  it("sends to four endpoints a round, in turn", () => {
-    const dial = make({}, [1, 2, 3, 4, 5, 6])
+  it("sends to the four best endpoints each round, and to four of the others in turn", () => {
+    const dial = make({}, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    const rounds = Map.groupBy(trace(dial, 760), ([at]) => at)
     assert.deepStrictEqual(
-      trace(dial, 760).map(([at, port]) => [at, port]),
+      [...rounds].map(([at, sent]) => [at, ...sent.map(([, port]) => port)]),
       [
-        [0, 1],
-        [0, 2],
-        [0, 3],
-        [0, 4],
-        [250, 5],
-        [250, 6],
-        [250, 1],
-        [250, 2],
-        [750, 3],
-        [750, 4],
-        [750, 5],
-        [750, 6]
+        [0, 1, 2, 3, 4, 5, 6, 7, 8],
+        [250, 1, 2, 3, 4, 9, 10, 5, 6],
+        [750, 1, 2, 3, 4, 7, 8, 9, 10]
       ]
+    )
+  })
+
+  it("sends one attempt to all of them, and to what is found meanwhile", () => {
+    const dial = make({}, [1, 2])
+    const { made, transmits } = dial.due(0, WALL)
+    assert.strictEqual(made.length, 1)
+    assert.deepStrictEqual(
+      transmits.map(({ bytes, remote }) => [bytes === made[0]?.datagram, remote.port]),
+      [
+        [true, 1],
+        [true, 2]
+      ]
+    )
+    assert.strictEqual(dial.deadline, 250)
+    dial.widen(0, [endpoint(1), endpoint(3)])
+    assert.isBelow(dial.deadline, 100)
+    const more = dial.due(100, WALL)
+    assert.deepStrictEqual(
+      more.transmits.map(({ bytes, remote }) => [bytes === made[0]?.datagram, remote.port]),
+      [[true, 3]]
+    )
+    assert.deepStrictEqual([more.made.length, dial.deadline], [0, 250])
+  })
+
+  it("keeps so many addresses and no more", () => {
+    const dial = make({}, [1])
+    dial.due(0, WALL)
+    dial.widen(
+      0,
+      Array.from({ length: 100 }, (_, i) => endpoint(i + 1))
+    )
+    assert.strictEqual(dial.due(1, WALL).transmits.length, MAX_DIAL_WAYS)
+    // Every round goes there, and sweeps do.
+    assert.strictEqual(dial.due(250, WALL).transmits.length, 1 + MAX_DIAL_WAYS)
+  })
+
+  it("sweeps also where the server would be by each clock", () => {
+    const at = (wallMs: number): ReadonlyArray<Address> => [endpoint(wallMs > WALL + HOUR ? 5 : 6), endpoint(7)]
+    const dial = make({}, [1], undefined, at)
+    const swept = trace(dial, 1820).filter(([, , skewMs]) => skewMs !== 0)
+    assert.deepStrictEqual(
+      swept.map(([, port]) => port),
+      [1, 5, 7, 1, 6, 7]
     )
   })
 

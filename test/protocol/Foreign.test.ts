@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as KeySchedule from "../../src/domain/protocol/KeySchedule.ts"
-import type { Session, SessionEvent } from "../../src/domain/protocol/Session.ts"
+import type { Session } from "../../src/domain/protocol/Session.ts"
+import type { SessionEvent } from "../../src/domain/protocol/SessionTypes.ts"
 import { entropySeeded, primitives } from "../../src/layers/CryptoNode.ts"
 import * as Foreign from "./Foreign.ts"
 import { CLIENT, Pair, type PairOptions, type Side, WALL } from "./Pair.ts"

@@ -259,9 +259,11 @@ export const frames = (plaintext: Bytes): ReadonlyArray<Seen> => {
       const code = input.varint()
       out.push({ type: "close", code, reason: Buffer.from(input.take(input.varint())).toString() })
     } else {
-      const fields = { 4: 3, 5: 2, 16: 1, 17: 2, 18: 1 }[number]
+      const fields = { 4: 3, 5: 2, 16: 1, 17: 2, 18: 1, 24: 0, 25: 0, 26: 2, 27: 1 }[number]
       if (fields === undefined) throw new Error(`frame 0x${number.toString(16)}`)
       out.push({ type: "other", number, fields: Array.from({ length: fields }, () => input.varint()) })
+      // A token, or a connection id.
+      if (number >= 24 && number <= 26) input.take(8)
     }
   }
   return out

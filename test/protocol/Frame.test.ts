@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
 import {
   MAX_ACK_RANGES,
+  MAX_CANDIDATES,
   MAX_FRAMES_PER_PACKET,
   MAX_PACKET_NUMBER,
   MAX_STREAMS,
@@ -106,7 +107,8 @@ const byType: { readonly [Type in Frame.Frame["type"]]: fc.Arbitrary<Extract<Fra
       ...kind("Close"),
       code: varint,
       reason: fc.string({ unit: "grapheme", maxLength: 20 }).filter((reason) => !reason.startsWith("\ufeff"))
-    })
+    }),
+    Candidates: fc.record({ ...kind("Candidates"), addresses: fc.array(address, { maxLength: MAX_CANDIDATES }) })
   }
 
 const frame: fc.Arbitrary<Frame.Frame> = fc.oneof(...Object.values(byType))
@@ -151,7 +153,18 @@ const EVERY: ReadonlyArray<readonly [string, Frame.Frame]> = [
   ],
   [`24 ${"11".repeat(32)}`, { type: "Compromised", token: new Uint8Array(32).fill(0x11) }],
   [`25 ${"22".repeat(32)}`, { type: "CompromisedAck", token: new Uint8Array(32).fill(0x22) }],
-  ["26 07 05 c3a4c3b621", { type: "Close", code: 7, reason: "äö!" }]
+  ["26 07 05 c3a4c3b621", { type: "Close", code: 7, reason: "äö!" }],
+  ["27 00", { type: "Candidates", addresses: [] }],
+  [
+    "27 02 04 c0000201 01bb 06 20010db8000000000000000000000001 01bb",
+    {
+      type: "Candidates",
+      addresses: [
+        { host: "192.0.2.1", port: 443 },
+        { host: "2001:db8::1", port: 443 }
+      ]
+    }
+  ]
 ]
 
 describe("Frame: wire format", () => {
@@ -161,6 +174,22 @@ describe("Frame: wire format", () => {
       assert.deepStrictEqual(Frame.decode(bytesOf(digits)), [value])
     }
     assert.strictEqual(new Set(EVERY.map(([, value]) => value.type)).size, Object.keys(byType).length)
+  })
+
+  it("has no more than eight candidates, none with port 0, of no third family", () => {
+    const one = "04 c0000201 01bb"
+    assert.isDefined(Frame.decode(bytesOf(`27 08 ${one.repeat(8)}`)))
+    for (const wrong of [
+      `27 09 ${one.repeat(9)}`,
+      `27 02 ${one}`,
+      "27 01 04 c0000201 0000",
+      "27 01 05 c0000201 01bb"
+    ]) {
+      assert.isUndefined(Frame.decode(bytesOf(wrong)), wrong)
+    }
+    const addresses = new Array(9).fill({ host: "192.0.2.1", port: 443 })
+    assert.throws(() => encodeAll([{ type: "Candidates", addresses }]))
+    assert.throws(() => encodeAll([{ type: "Candidates", addresses: [{ host: "192.0.2.1", port: 0 }] }]))
   })
 
   it("takes over-long integers", () => {

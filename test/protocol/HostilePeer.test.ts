@@ -2,7 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { CloseCode } from "../../src/domain/protocol/CloseCode.ts"
 import * as Constants from "../../src/domain/protocol/Constants.ts"
-import type { Session, SessionEvent } from "../../src/domain/protocol/Session.ts"
+import type { Session } from "../../src/domain/protocol/Session.ts"
+import type { SessionEvent } from "../../src/domain/protocol/SessionTypes.ts"
 import * as Peer from "./HostilePeer.ts"
 
 const { LIMITS } = Peer

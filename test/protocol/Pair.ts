@@ -14,8 +14,9 @@ import { Endpoint, type EndpointEvent, type EndpointOptions, type Handle } from 
 import { HintCounter } from "../../src/domain/protocol/HintCounter.ts"
 import type { Limits } from "../../src/domain/protocol/Limits.ts"
 import * as NewReno from "../../src/domain/protocol/NewReno.ts"
-import type { Entropy, KeyPair } from "../../src/domain/protocol/Primitives.ts"
-import type { Session, SessionEvent, Transmit } from "../../src/domain/protocol/Session.ts"
+import type { Entropy, KeyPair, Primitives } from "../../src/domain/protocol/Primitives.ts"
+import type { Session } from "../../src/domain/protocol/Session.ts"
+import type { SessionEvent, Transmit } from "../../src/domain/protocol/SessionTypes.ts"
 import { entropySeeded, primitives } from "../../src/layers/CryptoNode.ts"
 
 export type Side = "client" | "server"
@@ -94,8 +95,14 @@ export interface PairOptions {
   readonly deadAfterMs?: number
   /** Datagrams leave in bursts and arrive in batches, as they do at a host that can do that. */
   readonly bursts?: boolean
+  /** How dear a way is, to both ends: 0 direct, 1 and more relayed. */
+  readonly rank?: (remote: Address) => number
   /** Bytes of the largest datagram that both ends try. */
   readonly datagramCeiling?: number
+  /** Milliseconds between key rotations. */
+  readonly rekeyIntervalMs?: number
+  /** Of both endpoints. */
+  readonly primitives?: Primitives
   /** What the server expects of the client's static key, where not the truth. */
   readonly expectedKey?: Uint8Array
 }
@@ -113,6 +120,11 @@ export interface OnWire {
   readonly at: number
   readonly bytes: Uint8Array
   readonly remote: Address
+}
+
+export interface Arrival {
+  readonly remote: Address
+  readonly delay?: number
 }
 
 /** Steps in a row in which nothing arrived, nothing left and no time passed. */
@@ -139,6 +151,11 @@ export class Pair {
   /** Where the client's datagrams seem to come from; what is sent elsewhere gets lost. */
   clientAddress = CLIENT
   fate: Fate
+  /**
+   * The network in between, where there is more than one way: what a datagram to an address arrives as, and how much later
+   * than `fate` says; `undefined` for a datagram that gets lost. Then `clientAddress` means nothing.
+   */
+  network: ((from: Side, to: Address) => Arrival | undefined) | undefined
   /** Whether gates are opened at once. */
   auto = true
   /** Called for every event of a session as it is drained; commands given in it are carried out at once. */
@@ -172,12 +189,14 @@ export class Pair {
     const validUntil = enrols ? this.#wall + 660_000 : Number.POSITIVE_INFINITY
     this.admission = { id, psk, slot, staticKey, validUntil }
     const common = {
-      primitives,
+      primitives: options.primitives ?? primitives,
       congestion: NewReno.make,
       keepAliveMs: options.keepAliveMs ?? 15_000,
       deadAfterMs: options.deadAfterMs ?? 15_000,
       maxSessions: options.maxSessions ?? 100,
-      datagramCeiling: () => options.datagramCeiling ?? MAX_DATAGRAM_LENGTH
+      rank: options.rank,
+      datagramCeiling: () => options.datagramCeiling ?? MAX_DATAGRAM_LENGTH,
+      rekeyIntervalMs: options.rekeyIntervalMs
     }
     const limits = options.limits ?? LIMITS
     this.#clientLimits = options.clientLimits ?? limits
@@ -376,15 +395,20 @@ export class Pair {
     return true
   }
 
+  readonly #plainNetwork = (from: Side, to: Address): Arrival | undefined => {
+    const [source, expected] = from === "client" ? [this.clientAddress, SERVER] : [SERVER, this.clientAddress]
+    return to.host === expected.host && to.port === expected.port ? { remote: source } : undefined
+  }
+
   #send(from: Side, transmit: Transmit): void {
     this.wire.push({ from, at: this.now, bytes: transmit.bytes, remote: transmit.remote })
     const to = from === "client" ? "server" : "client"
-    const remote = from === "client" ? this.clientAddress : SERVER
     const fates = this.fate(from, transmit.bytes, this.#sent++)
-    const expected = from === "client" ? SERVER : this.clientAddress
-    if (transmit.remote.host !== expected.host || transmit.remote.port !== expected.port) return
+    const arrival = (this.network ?? this.#plainNetwork)(from, transmit.remote)
+    if (arrival === undefined) return
+    const { remote, delay: later = 0 } = arrival
     for (const copy of fates) {
-      const delay = typeof copy === "number" ? copy : copy.delay
+      const delay = later + (typeof copy === "number" ? copy : copy.delay)
       const bytes = typeof copy === "number" ? transmit.bytes : copy.bytes
       // A buffer of its own, as from a socket.
       this.#flights.push({ at: this.now + delay, order: this.#order++, to, remote, bytes: Uint8Array.from(bytes) })

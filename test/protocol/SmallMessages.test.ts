@@ -25,7 +25,8 @@
  *       20                          253    405     805         91    161     314         57 %
  */
 import { assert, describe, it } from "@effect/vitest"
-import type { Session, SessionEvent } from "../../src/domain/protocol/Session.ts"
+import type { Session } from "../../src/domain/protocol/Session.ts"
+import type { SessionEvent } from "../../src/domain/protocol/SessionTypes.ts"
 import { Priority } from "../../src/domain/protocol/Streams.ts"
 import { chance, Pair, type Side } from "./Pair.ts"
 

@@ -4,6 +4,11 @@ export interface Address {
   readonly host: string
   /** 1..65535. */
   readonly port: number
+  /**
+   * Which of our ways leads there: a further socket of ours, or a relay. Absent or 0: the first socket. An address by
+   * another way is another path. Meaningful on this host only, never on the wire.
+   */
+  readonly via?: number | undefined
 }
 
 /** Whether something can be sent there. */
@@ -11,7 +16,9 @@ export const isPort = (port: number): boolean => Number.isInteger(port) && port 
 
 export const isLoopback = (host: string): boolean => host === "::1" || host.startsWith("127.")
 
-export const equals = (a: Address, b: Address): boolean => a.port === b.port && a.host === b.host
+/** By the same way to the same place. */
+export const equals = (a: Address, b: Address): boolean =>
+  a.port === b.port && a.host === b.host && (a.via ?? 0) === (b.via ?? 0)
 
 /** `192.0.2.1:443` or `[2001:db8::1]:443`. */
 export const format = (address: Address): string =>

@@ -25,6 +25,7 @@ import { hex } from "./Cursor.ts"
 import * as Envelope from "./Envelope.ts"
 import { IdTable } from "./IdTable.ts"
 import * as KeySchedule from "./KeySchedule.ts"
+import { NetworkBudget } from "./NetworkBudget.ts"
 import type { AeadKey, Primitives } from "./Primitives.ts"
 import { TokenBucket } from "./TokenBucket.ts"
 
@@ -68,6 +69,7 @@ export class Admissions {
   readonly #table = new IdTable<{ readonly entry: Entry; readonly slot: number; readonly hint: number }>()
   readonly #entries = new Map<string, Entry>()
   readonly #overall: TokenBucket
+  readonly #networks = new NetworkBudget()
   #slot = Number.NaN
 
   constructor(now: number, primitives: Primitives) {
@@ -137,8 +139,8 @@ export class Admissions {
     }
   }
 
-  /** Opens an initiation's envelope and charges the budgets; the nonce counts as seen from here on. */
-  open(now: number, wallMs: number, datagram: Uint8Array): Opened {
+  /** Opens the envelope of an initiation from `host` and charges the budgets; the nonce counts as seen from here on. */
+  open(now: number, wallMs: number, host: string, datagram: Uint8Array): Opened {
     const row = this.#table.get(datagram)
     if (row === undefined) return { type: "unknown" }
     const { entry, slot, hint } = row
@@ -147,7 +149,9 @@ export class Admissions {
     if (wallMs > entry.admission.validUntil) return { type: "expired" }
     const nonce = hex(opened.nonce)
     if (entry.nonces.has(nonce)) return { type: "repeated" }
-    if (!entry.budget.take(now) || !this.#overall.take(now)) return { type: "over-budget" }
+    if (!entry.budget.take(now) || !this.#networks.take(now, host) || !this.#overall.take(now)) {
+      return { type: "over-budget" }
+    }
     entry.nonces.set(nonce, slot)
     this.#offer(entry, slot, hint + 1 + HINT_WINDOW)
     const seen = { id: entry.admission.id, nonce: opened.nonce, slot, hint }

@@ -15,7 +15,9 @@ export const CloseCode = {
   /** The device's credential was revoked. */
   Revoked: 7,
   /** The packet numbers of the session are used up. */
-  Exhausted: 8
+  Exhausted: 8,
+  /** The server has as many sessions as it takes; trying again later may succeed. */
+  Busy: 9
 } as const
 
 export type CloseCode = (typeof CloseCode)[keyof typeof CloseCode]

@@ -24,4 +24,6 @@ export interface Invitation {
   readonly serverKey: Uint8Array
   /** Where initiations go, best first; at least one. */
   readonly endpoints: ReadonlyArray<Address>
+  /** Where the server would be at another time of day (ms), best first: for a clock that may be wrong. */
+  readonly endpointsAt?: ((wallMs: number) => ReadonlyArray<Address>) | undefined
 }

@@ -2,18 +2,24 @@
  * A client's way into a session: which initiation to send when, until one is answered. Pure schedule and bookkeeping;
  * the Endpoint owns the ids and the sessions.
  *
- * Every transmission is an attempt of its own: fresh ephemeral key, nonce, connection id and hint, one connect id over all.
- * Attempts go out at 0, 250, 750, 1750 ms and then every 2 s, each time to the next invitation and endpoints in turn.
+ * Every round is an attempt of its own: fresh ephemeral key, nonce, connection id and hint, one connect id over all. It goes
+ * to several addresses at once, byte for byte the same: the server answers the first that reaches it.
+ * Attempts go out at 0, 250, 750, 1750 ms and then every 2 s, each time by the next invitation, to its
+ * best endpoints and some of the others, in turn.
  * A device whose clock is wrong computes hints that nobody expects, so after three silent rounds the dial also sweeps
  * clock offsets, whole hours first, then quarters, to 26 h either way, one every 50 ms.
  */
-import type { Address } from "./Address.ts"
+import { type Address, equals } from "./Address.ts"
+import type { Parcel } from "./Carrier.ts"
 import {
   CONNECT_ID_LENGTH,
   CONNECTION_ID_LENGTH,
   DIAL_BACKOFF_MS,
-  DIAL_ENDPOINTS_PER_ROUND,
+  DIAL_BEST_ENDPOINTS,
+  DIAL_OTHER_ENDPOINTS,
+  DIAL_SWEPT_ENDPOINTS,
   HALF_OPEN_MS,
+  MAX_DIAL_WAYS,
   SECRET_LENGTH,
   SWEEP_INTERVAL_MS,
   SWEEP_REACH_HOURS,
@@ -54,10 +60,16 @@ export interface Attempt {
   readonly slot: number
   readonly hint: number
   readonly skewMs: number
-  readonly remote: Address
   readonly datagram: Uint8Array
   readonly answerKey: AeadKey
   readonly noise: Noise.Handshake
+}
+
+export interface Due {
+  /** New attempts. */
+  readonly made: ReadonlyArray<Attempt>
+  /** Initiations to send: one attempt may go to several addresses at once, of which one answers. */
+  readonly transmits: ReadonlyArray<Parcel>
 }
 
 const PATTERN = Noise.pattern("IKpsk2")
@@ -79,11 +91,17 @@ export class Dial {
   readonly #deadline: number
   readonly #envelopes: ReadonlyArray<{ readonly initiation: AeadKey; readonly answer: AeadKey }>
   readonly #sweep: ReadonlyArray<number>
+  /** Where initiations go, by invitation. */
+  readonly #endpoints: ReadonlyArray<ReadonlyArray<Address>>
+  /** Addresses found since the dial began, by invitation: every round goes there too. */
+  readonly #ways: ReadonlyArray<Array<Address>>
+  /** Those of them that were found since the last attempt, which is sent there too. */
+  #found: Array<Address> = []
   #round = 0
   #roundAt: number
   #swept = 0
   #sweepAt = Number.POSITIVE_INFINITY
-  #nextEndpoint = 0
+  #nextOther = 0
 
   constructor(now: number, primitives: Primitives, entropy: Entropy, options: DialOptions) {
     if (options.invitations.length === 0) throw new Error("Dial: no invitation")
@@ -94,12 +112,16 @@ export class Dial {
     this.#connectId = entropy(CONNECT_ID_LENGTH)
     this.#deadline = now + options.timeoutMs
     this.#roundAt = now
+    this.#endpoints = options.invitations.map(({ endpoints }) => [...endpoints])
+    this.#ways = options.invitations.map(() => [])
     this.#envelopes = options.invitations.map((invitation) => {
       const keys = KeySchedule.envelopeKeys(primitives, invitation.psk)
       return { initiation: primitives.aeadKey(keys.initiation), answer: primitives.aeadKey(keys.answer) }
     })
     const follows = options.invitations.some((invitation) => invitation.slot === undefined)
-    this.#sweep = follows && options.sweeps !== false ? sweepOffsets() : []
+    // A clock that was wrong last time has most likely been set right since.
+    const offsets = options.skewMs === 0 ? sweepOffsets() : [0, ...sweepOffsets()]
+    this.#sweep = follows && options.sweeps !== false ? offsets : []
   }
 
   /** Rounds sent so far. */
@@ -108,26 +130,42 @@ export class Dial {
   }
 
   get deadline(): number {
+    if (this.#found.length > 0) return Number.NEGATIVE_INFINITY
     return Math.min(this.#deadline, this.#roundAt, this.#sweepAt)
+  }
+
+  /** More addresses that the server may have: the attempt under way goes there too, if it is this invitation's. */
+  widen(invitation: number, endpoints: ReadonlyArray<Address>): void {
+    const given = this.#endpoints[invitation]
+    const ways = this.#ways[invitation]
+    if (given === undefined || ways === undefined) return
+    for (const remote of endpoints) {
+      const isKnown = [...given.slice(0, DIAL_BEST_ENDPOINTS), ...ways].some((other) => equals(other, remote))
+      if (isKnown || ways.length >= MAX_DIAL_WAYS) continue
+      ways.push(remote)
+      if (this.attempts.at(-1)?.invitation === invitation) this.#found.push(remote)
+    }
   }
 
   expired(now: number): boolean {
     return now >= this.#deadline
   }
 
-  /** The attempts due now, made and remembered. */
-  due(now: number, wallMs: number): ReadonlyArray<Attempt> {
+  /** What is due now; attempts are remembered. */
+  due(now: number, wallMs: number): Due {
     const made: Array<Attempt> = []
+    const transmits: Array<Parcel> = []
+    const send = (attempt: Attempt, remotes: ReadonlyArray<Address>): void => {
+      for (const remote of remotes) transmits.push({ bytes: attempt.datagram, remote })
+    }
+    const last = this.attempts.at(-1)
+    if (last !== undefined) send(last, this.#found)
+    this.#found = []
     if (now >= this.#roundAt) {
-      const { invitations, skewMs } = this.options
-      const index = this.#round % invitations.length
-      const endpoints = (invitations[index] as Invitation).endpoints
-      const count = Math.min(endpoints.length, DIAL_ENDPOINTS_PER_ROUND)
-      for (let i = 0; i < count; i++) {
-        const remote = endpoints[(this.#nextEndpoint + i) % endpoints.length] as Address
-        made.push(this.#make(now, wallMs, index, remote, skewMs, false))
-      }
-      this.#nextEndpoint += count
+      const index = this.#round % this.options.invitations.length
+      const attempt = this.#make(now, wallMs, index, this.options.skewMs, false)
+      made.push(attempt)
+      send(attempt, this.#nextRemotes(index))
       const wait = DIAL_BACKOFF_MS[Math.min(this.#round, DIAL_BACKOFF_MS.length - 1)] as number
       this.#round++
       this.#roundAt = now + wait
@@ -135,14 +173,36 @@ export class Dial {
     }
     if (now >= this.#sweepAt) {
       const index = this.options.invitations.findIndex((invitation) => invitation.slot === undefined)
-      const endpoints = (this.options.invitations[index] as Invitation).endpoints
-      const remote = endpoints[this.#swept % endpoints.length] as Address
-      made.push(this.#make(now, wallMs, index, remote, this.#sweep[this.#swept] as number, true))
+      const offset = this.#sweep[this.#swept] as number
+      const attempt = this.#make(now, wallMs, index, offset, true)
+      made.push(attempt)
+      send(attempt, this.#sweptRemotes(index, wallMs + offset))
       this.#swept++
       this.#sweepAt = this.#swept < this.#sweep.length ? now + SWEEP_INTERVAL_MS : Number.POSITIVE_INFINITY
     }
     this.attempts.push(...made)
-    return made
+    return { made, transmits }
+  }
+
+  /** The best endpoints, what was found since, and some of the others. */
+  #nextRemotes(index: number): ReadonlyArray<Address> {
+    const endpoints = this.#endpoints[index] as ReadonlyArray<Address>
+    const others = endpoints.slice(DIAL_BEST_ENDPOINTS)
+    const count = Math.min(others.length, DIAL_OTHER_ENDPOINTS)
+    const some = Array.from({ length: count }, (_, i) => others[(this.#nextOther + i) % others.length] as Address)
+    this.#nextOther += count
+    return [...endpoints.slice(0, DIAL_BEST_ENDPOINTS), ...(this.#ways[index] ?? []), ...some]
+  }
+
+  /** Where the server was last, one of the others, what was found since, and where it would be at that time. */
+  #sweptRemotes(index: number, wallMs: number): ReadonlyArray<Address> {
+    const endpoints = this.#endpoints[index] as ReadonlyArray<Address>
+    const usual = endpoints[0] as Address
+    const others = endpoints.slice(1)
+    const other = others.slice(this.#swept % Math.max(others.length, 1)).slice(0, 1)
+    const then = this.options.invitations[index]?.endpointsAt?.(wallMs).slice(0, DIAL_SWEPT_ENDPOINTS) ?? []
+    const known = [usual, ...other, ...(this.#ways[index] ?? [])]
+    return [...known, ...then.filter((remote) => known.every((one) => !equals(remote, one)))]
   }
 
   /** The attempts that can't succeed any more: the server keeps a half-open session no longer. They are let go. */
@@ -163,7 +223,7 @@ export class Dial {
     for (const attempt of this.attempts) attempt.noise.wipe()
   }
 
-  #make(now: number, wallMs: number, index: number, remote: Address, skewMs: number, swept: boolean): Attempt {
+  #make(now: number, wallMs: number, index: number, skewMs: number, swept: boolean): Attempt {
     const { identity, deviceName, features, limits } = this.options
     const primitives = this.#primitives
     const invitation = this.options.invitations[index] as Invitation
@@ -178,7 +238,8 @@ export class Dial {
       psks: [invitation.psk]
     })
     const payload = HandshakeMessage.encodeInitiation({
-      wallMs: Math.max(0, wallMs + skewMs),
+      // As it is, right or wrong: it decides nothing, and tells the server's owner of a clock that needs setting.
+      wallMs: Math.max(0, wallMs),
       versionMin: VERSION_MIN,
       versionMax: VERSION_MAX,
       connectionId,
@@ -194,6 +255,6 @@ export class Dial {
     const hintBytes = KeySchedule.hint(primitives, invitation.psk, slot, hint)
     const datagram = Envelope.sealInitiation(keys.initiation, hintBytes, this.#entropy(NONCE_LENGTH), message)
     const answerKey = keys.answer
-    return { sentAt: now, connectionId, invitation: index, slot, hint, skewMs, remote, datagram, answerKey, noise }
+    return { sentAt: now, connectionId, invitation: index, slot, hint, skewMs, datagram, answerKey, noise }
   }
 }

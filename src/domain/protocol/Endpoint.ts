@@ -14,11 +14,13 @@
  *     server  Enrolling   -> commit enrolment and burn   -> establish | refuse (the first server packet leaves)
  */
 import type { Address } from "./Address.ts"
-import { Admissions, type Entry, type SeenNonce } from "./Admissions.ts"
+import type { Entry, SeenNonce } from "./Admissions.ts"
 import { CloseCode, type CloseReason } from "./CloseCode.ts"
+import * as Compromise from "./Compromise.ts"
 import type * as Congestion from "./Congestion.ts"
 import {
   CONNECTION_ID_LENGTH,
+  COURTESY_SESSIONS,
   HALF_OPEN_MS,
   INITIATION_LENGTH,
   MAX_BURST_DATAGRAMS,
@@ -26,23 +28,24 @@ import {
   MAX_SESSIONS_PER_CREDENTIAL,
   MAX_SESSIONS_PER_HOST,
   PADDING_BLOCK,
-  SECRET_LENGTH,
-  VERSION_MAX,
-  VERSION_MIN
+  SECRET_LENGTH
 } from "./Constants.ts"
 import type { Admission } from "./Credential.ts"
 import { hex } from "./Cursor.ts"
 import { type Deadline, DeadlineHeap } from "./DeadlineHeap.ts"
-import { type Attempt, Dial, type DialOptions } from "./Dial.ts"
+import type { Attempt, DialOptions } from "./Dial.ts"
+import { Dialler } from "./Dialler.ts"
 import * as Envelope from "./Envelope.ts"
+import { Gatekeeper } from "./Gatekeeper.ts"
 import * as HandshakeMessage from "./HandshakeMessage.ts"
 import { IdTable } from "./IdTable.ts"
 import * as KeySchedule from "./KeySchedule.ts"
 import type { Limits } from "./Limits.ts"
-import * as Noise from "./Noise.ts"
+import type * as Noise from "./Noise.ts"
 import type { DirectionSecrets } from "./PacketWriter.ts"
 import { type Entropy, type KeyPair, NONCE_LENGTH, type Primitives } from "./Primitives.ts"
-import { type Burst, NO_STATS, Session, type SessionEvent, type Stats, type Transmit } from "./Session.ts"
+import { Session } from "./Session.ts"
+import { type Burst, NO_STATS, type SessionEvent, type Stats, type Transmit } from "./SessionTypes.ts"
 
 export interface EndpointOptions {
   readonly primitives: Primitives
@@ -57,8 +60,18 @@ export interface EndpointOptions {
   readonly deadAfterMs: number
   /** Sessions at a time, half-open ones included. */
   readonly maxSessions: number
+  /** Which of our sockets new direct paths begin at, its `via`; without it the first. */
+  readonly home?: (() => number | undefined) | undefined
+  /** What may be told of an address: of one by a relay, the relay's own; without it every address as it is. */
+  readonly facing?: ((remote: Address) => Address) | undefined
+  /** Of a server: milliseconds without a word from its client after which it asks. */
+  readonly askMs?: number | undefined
+  /** How dear a way is: 0 direct, 1 and more relayed; without it all are direct. */
+  readonly rank?: ((remote: Address) => number) | undefined
   /** Bytes of the largest datagram worth trying towards an address; without it `MAX_DATAGRAM_LENGTH` for all. */
   readonly datagramCeiling?: ((remote: Address) => number) | undefined
+  /** Milliseconds between a session's key rotations; without it `REKEY_INTERVAL_MS`, `Infinity` for never. */
+  readonly rekeyIntervalMs?: number | undefined
 }
 
 /** Names a session, an initiation or a dial of this endpoint; never used twice. */
@@ -71,6 +84,8 @@ export interface Caller {
   /** As the device names itself. */
   readonly deviceName: string
   readonly remote: Address
+  /** How far its clock is ahead of ours, ms; the time that its initiation took is in it. */
+  readonly skewMs: number
 }
 
 export type EndpointEvent =
@@ -107,7 +122,7 @@ export type EndpointEvent =
       readonly caller: Caller | undefined
     }
   | { readonly type: "Session"; readonly session: Handle; readonly event: SessionEvent }
-  | { readonly type: "Closed"; readonly session: Handle; readonly reason: CloseReason }
+  | { readonly type: "Closed"; readonly session: Handle; readonly reason: CloseReason; readonly stats: Stats }
   /** Somebody holds a credential that is not theirs: a burnt file, or a device's psk without its key. */
   | {
       readonly type: "Stranger"
@@ -116,6 +131,15 @@ export type EndpointEvent =
       readonly remote: Address
     }
   | { readonly type: "Full"; readonly admission: Admission; readonly remote: Address }
+
+/** What a session's peer is told when we burn our secrets, sealed while there were keys. */
+export interface Notification {
+  readonly remote: Address
+  /** Copies, to be sent at `Compromise.NOTIFY_AT_MS`. */
+  readonly datagrams: ReadonlyArray<Uint8Array>
+  /** SHA-256 of the acknowledgement. */
+  readonly expected: Uint8Array
+}
 
 /** Datagrams that led nowhere, by reason. */
 export interface Drops {
@@ -131,15 +155,6 @@ export interface Drops {
   replayed: number
 }
 
-interface Pending {
-  readonly entry: Entry
-  readonly noise: Noise.Handshake
-  readonly message: HandshakeMessage.Initiation
-  readonly version: number
-  readonly remote: Address
-  readonly expiresAt: number
-}
-
 interface Slot extends Deadline {
   readonly handle: Handle
   readonly session: Session
@@ -147,6 +162,7 @@ interface Slot extends Deadline {
   readonly server: { readonly entry: Entry; readonly staticKey: Uint8Array; readonly connectId: string } | undefined
   readonly dial: Handle | undefined
   readonly deviceName: string
+  readonly skewMs: number
   readonly enrols: boolean
   phase: "half-open" | "deciding" | "up"
   readonly halfOpenUntil: number
@@ -154,11 +170,13 @@ interface Slot extends Deadline {
   dirty: boolean
 }
 
-type Route =
-  | { readonly type: "session"; readonly slot: Slot }
-  | { readonly type: "attempt"; readonly dial: Handle; readonly attempt: Attempt }
+/** Where a session's connection ids lead: known before the session is. */
+interface Seat {
+  readonly type: "session"
+  slot: Slot | undefined
+}
 
-const PATTERN = Noise.pattern("IKpsk2") as Noise.Pattern
+type Route = Seat | { readonly type: "attempt"; readonly dial: Handle; readonly attempt: Attempt }
 
 export class Endpoint {
   readonly drops: Drops = {
@@ -174,11 +192,10 @@ export class Endpoint {
     replayed: 0
   }
   readonly #options: EndpointOptions
-  readonly #admissions: Admissions
+  readonly #gatekeeper: Gatekeeper
+  readonly #dialler: Dialler
   readonly #routes = new IdTable<Route>()
   readonly #slots = new Map<Handle, Slot>()
-  readonly #dials = new Map<Handle, Dial>()
-  readonly #pending = new Map<Handle, Pending>()
   readonly #dirty: Array<Slot> = []
   readonly #deadlines = new DeadlineHeap<Slot>()
   readonly #transmits: Array<Transmit> = []
@@ -192,7 +209,12 @@ export class Endpoint {
   constructor(now: number, wallMs: number, options: EndpointOptions) {
     this.#options = options
     this.#wallOffset = wallMs - now
-    this.#admissions = new Admissions(now, options.primitives)
+    const { primitives, entropy, identity } = options
+    this.#gatekeeper = new Gatekeeper(now, primitives, identity)
+    this.#dialler = new Dialler(primitives, entropy, {
+      add: (id, dial, attempt) => this.#routes.add(id, { type: "attempt", dial, attempt }),
+      delete: (id) => this.#routes.delete(id)
+    })
   }
 
   /** Sessions, half-open ones included. */
@@ -200,15 +222,24 @@ export class Endpoint {
     return this.#slots.size
   }
 
+  /** Sessions in use whose path leads through that socket of ours, or that relay. */
+  sessionsVia(via: number): number {
+    let count = 0
+    for (const slot of this.#slots.values()) {
+      if (slot.phase === "up" && !isOver(slot) && (slot.session.remote.via ?? 0) === via) count++
+    }
+    return count
+  }
+
   /** Everything that grows with what arrives, for tests that nothing is left behind. */
   get held(): number {
-    const handshakes = this.#pending.size + this.#dials.size
+    const handshakes = this.#gatekeeper.size + this.#dialler.size
     return this.#slots.size + this.#routes.size + handshakes + this.#events.length + this.#transmits.length
   }
 
   /** Hints and nonces on record: bounded by the credentials, whatever arrives. */
   get expected(): number {
-    return this.#admissions.size + this.#admissions.nonces
+    return this.#gatekeeper.expected
   }
 
   // -- the server's commands ---------------------------------------------------------------------------------------
@@ -216,7 +247,7 @@ export class Endpoint {
   /** Follows the wall clock; to be called whenever the owner wakes. */
   setWall(now: number, wallMs: number): void {
     this.#wallOffset = wallMs - now
-    this.#admissions.advance(wallMs)
+    this.#gatekeeper.advance(wallMs)
   }
 
   /**
@@ -224,7 +255,7 @@ export class Endpoint {
    * may be on the list still, so that whoever uses it is noticed, but no more with the device's key.
    */
   setAdmissions(now: number, admissions: ReadonlyArray<Admission>): void {
-    this.#admissions.set(now, now + this.#wallOffset, admissions)
+    this.#gatekeeper.set(now, now + this.#wallOffset, admissions)
     const { equal } = this.#options.primitives
     const listed = new Map<string, Array<Admission>>()
     for (const admission of admissions) {
@@ -239,9 +270,7 @@ export class Endpoint {
         (one) => one.staticKey === undefined || (staticKey !== undefined && equal(one.staticKey, staticKey))
       )
     }
-    for (const [handle, { entry, noise }] of this.#pending) {
-      if (!admits(entry, noise.remoteStatic, false)) this.refuse(handle)
-    }
+    this.#gatekeeper.dropWhere(({ entry, noise }) => !admits(entry, noise.remoteStatic, false))
     for (const slot of this.#slots.values()) {
       if (slot.server === undefined || admits(slot.server.entry, slot.server.staticKey, slot.phase === "up")) continue
       if (slot.phase === "up") slot.session.close(now, CloseCode.Revoked, "this device was revoked")
@@ -252,21 +281,20 @@ export class Endpoint {
 
   /** Nonces that an earlier process saw; after `setAdmissions`. */
   restoreNonces(seen: ReadonlyArray<SeenNonce>): void {
-    this.#admissions.restore(seen)
+    this.#gatekeeper.restore(seen)
   }
 
   /** Answers an initiation whose nonce is on record. `enrolment` goes to a device that comes with a file. */
   admit(now: number, initiation: Handle, enrolment: HandshakeMessage.Enrolment | undefined): void {
-    const pending = this.#pending.get(initiation)
-    this.#pending.delete(initiation)
-    if (pending === undefined || now >= pending.expiresAt) return
+    const pending = this.#gatekeeper.take(now, initiation)
+    if (pending === undefined) return
     const { entry, noise, message, remote } = pending
     const { primitives, entropy, limits } = this.#options
     const localId = this.#freshId()
     const payload = HandshakeMessage.encodeAnswer({
       version: pending.version,
       connectionId: localId,
-      observed: remote,
+      observed: this.#options.facing?.(remote) ?? remote,
       limits,
       enrolment
     })
@@ -277,34 +305,23 @@ export class Endpoint {
       return
     }
     const bytes = Envelope.sealAnswer(entry.answerKey, message.connectionId, entropy(NONCE_LENGTH), answer)
-    const session = this.#makeSession(now, "server", noise, localId, message.connectionId, remote, message.limits)
-    const slot: Slot = {
-      handle: this.#nextHandle++,
+    const seat: Seat = { type: "session", slot: undefined }
+    const session = this.#makeSession(now, "server", noise, seat, localId, message.connectionId, remote, message.limits)
+    this.#seat(now, seat, {
       session,
       server: { entry, staticKey, connectId: hex(message.connectId) },
       dial: undefined,
       deviceName: message.deviceName,
+      skewMs: Math.round(message.wallMs - (now + this.#wallOffset)),
       enrols: entry.admission.slot !== undefined,
-      phase: "half-open",
-      halfOpenUntil: now + HALF_OPEN_MS,
-      heardAt: now,
-      dirty: false,
-      deadline: Number.POSITIVE_INFINITY,
-      heapIndex: -1
-    }
-    this.#slots.set(slot.handle, slot)
-    this.#routes.add(localId, { type: "session", slot })
-    this.#schedule(slot)
+      halfOpenUntil: now + HALF_OPEN_MS
+    })
     this.#transmits.push({ bytes, remote })
   }
 
   /** Lets an initiation, or a session that waits to be established, fall in silence. */
   refuse(handle: Handle): void {
-    const pending = this.#pending.get(handle)
-    if (pending !== undefined) {
-      pending.noise.wipe()
-      this.#pending.delete(handle)
-    }
+    this.#gatekeeper.drop(handle)
     const slot = this.#slots.get(handle)
     if (slot !== undefined && slot.phase !== "up") {
       slot.session.abandon()
@@ -323,18 +340,20 @@ export class Endpoint {
 
   dial(now: number, options: DialOptions): Handle {
     const handle = this.#nextHandle++
-    this.#dials.set(handle, new Dial(now, this.#options.primitives, this.#options.entropy, options))
+    this.#dialler.dial(now, handle, options)
     this.#runDials(now)
     return handle
   }
 
+  /** More addresses that one of a dial's servers may have, best first. */
+  widen(now: number, dial: Handle, invitation: number, endpoints: ReadonlyArray<Address>): void {
+    this.#dialler.widen(dial, invitation, endpoints)
+    this.#runDials(now)
+  }
+
   /** Gives a dial up without an event. */
   hangUp(handle: Handle): void {
-    const dial = this.#dials.get(handle)
-    if (dial === undefined) return
-    this.#dials.delete(handle)
-    for (const attempt of dial.attempts) this.#routes.delete(attempt.connectionId)
-    dial.end()
+    this.#dialler.hangUp(handle)
   }
 
   /** What the answer brought is on disk: the session may speak. */
@@ -363,6 +382,15 @@ export class Endpoint {
     if (slot !== undefined) this.#mark(slot)
   }
 
+  /** Tells every session that the server will be at `port` in `inMs`. */
+  announcePort(now: number, port: number, inMs: number): void {
+    for (const slot of this.#slots.values()) {
+      if (slot.phase !== "up") continue
+      slot.session.announcePort(now, port, inMs)
+      this.#mark(slot)
+    }
+  }
+
   close(now: number, handle: Handle, code: number, reason: string): void {
     const slot = this.#slots.get(handle)
     if (slot === undefined) return
@@ -371,8 +399,44 @@ export class Endpoint {
   }
 
   closeAll(now: number, code: number, reason: string): void {
-    for (const dial of [...this.#dials.keys()]) this.hangUp(dial)
+    this.#dialler.hangUpAll()
     for (const slot of this.#slots.values()) this.close(now, slot.handle, code, reason)
+  }
+
+  /**
+   * Forgets everything at once, keys first of all; what is left are sealed words for the peers of open sessions, but not
+   * for `except`, who told us themselves. The endpoint is empty then and stays deaf and dumb.
+   */
+  compromise(except: ReadonlySet<Handle>): ReadonlyArray<Notification> {
+    const { entropy, primitives } = this.#options
+    const out: Array<Notification> = []
+    for (const slot of [...this.#slots.values()]) {
+      const token = entropy(SECRET_LENGTH)
+      // A session that we dialled may speak before its peer has spoken.
+      const speaks = slot.phase === "up" || slot.server === undefined
+      const datagrams = speaks && !except.has(slot.handle) ? slot.session.sealCompromised(token) : []
+      if (datagrams.length > 0) {
+        out.push({ remote: slot.session.remote, datagrams, expected: Compromise.expected(primitives, token) })
+      }
+      token.fill(0)
+      this.drop(slot.handle)
+    }
+    this.#dialler.hangUpAll()
+    this.#gatekeeper.dropWhere(() => true)
+    this.#gatekeeper.set(0, 0, [])
+    this.#transmits.length = 0
+    return out
+  }
+
+  /** Forgets a session without a word to its peer. */
+  drop(handle: Handle): void {
+    const slot = this.#slots.get(handle)
+    if (slot === undefined) return
+    const wasUp = slot.phase === "up" || slot.server === undefined
+    const stats = slot.session.stats()
+    slot.session.abandon()
+    this.#remove(slot)
+    if (wasUp) this.#events.push({ type: "Closed", session: handle, reason: GONE, stats })
   }
 
   // -- input -------------------------------------------------------------------------------------------------------
@@ -400,7 +464,7 @@ export class Endpoint {
       else {
         const from = i - 1
         while (i < batch.length && i - from < MAX_BURST_DATAGRAMS && follows(batch[i] as Transmit, bytes)) i++
-        this.#toSession(now, route.slot, batch, from, i)
+        if (route.slot !== undefined) this.#toSession(now, route.slot, batch, from, i)
       }
     }
   }
@@ -439,7 +503,7 @@ export class Endpoint {
         this.#mark(slot)
       }
     }
-    for (const [handle, pending] of this.#pending) if (now >= pending.expiresAt) this.refuse(handle)
+    this.#gatekeeper.dropWhere(({ expiresAt }) => now >= expiresAt)
     this.#runDials(now)
   }
 
@@ -499,98 +563,58 @@ export class Endpoint {
   }
 
   pollTimeout(): number {
-    let earliest = this.#deadlines.earliest
-    for (const dial of this.#dials.values()) if (dial.deadline < earliest) earliest = dial.deadline
-    for (const pending of this.#pending.values()) if (pending.expiresAt < earliest) earliest = pending.expiresAt
-    return earliest
+    return Math.min(this.#deadlines.earliest, this.#dialler.deadline, this.#gatekeeper.deadline)
   }
 
   // -- handshakes --------------------------------------------------------------------------------------------------
 
   #onInitiation(now: number, remote: Address, bytes: Uint8Array): void {
-    const opened = this.#admissions.open(now, now + this.#wallOffset, bytes)
-    if (opened.type !== "opened") {
-      this.drops[opened.type === "over-budget" ? "overBudget" : opened.type]++
-      return
-    }
-    const { entry, seen } = opened
-    const { admission } = entry
-    const { primitives, identity } = this.#options
-    const noise = new Noise.Handshake(primitives, {
-      pattern: PATTERN,
-      initiator: false,
-      prologue: KeySchedule.prologue(admission.id),
-      local: identity,
-      psks: [admission.psk]
-    })
-    const payload = noise.readMessage(opened.message)
-    const staticKey = noise.remoteStatic
-    const message = payload === undefined ? undefined : HandshakeMessage.decodeInitiation(payload)
-    if (
-      message === undefined ||
-      staticKey === undefined ||
-      message.versionMin > VERSION_MAX ||
-      message.versionMax < VERSION_MIN
-    ) {
-      this.drops.badHandshake++
-      noise.wipe()
-      return
-    }
-    if (admission.staticKey !== undefined && !primitives.equal(admission.staticKey, staticKey)) {
+    const knock = this.#gatekeeper.knock(now, now + this.#wallOffset, remote, bytes)
+    if (knock.type === "stranger") {
       this.drops.stranger++
-      noise.wipe()
-      this.#events.push({ type: "Stranger", admission, staticKey, remote })
+      this.#events.push({ ...knock, type: "Stranger", remote })
       return
     }
+    if (knock.type !== "pending") {
+      this.drops[knock.type]++
+      return
+    }
+    const { pending, seen, staticKey } = knock
+    const { admission } = pending.entry
     if (!this.#makeRoom(admission, remote)) {
       this.drops.full++
-      noise.wipe()
+      pending.noise.wipe()
       this.#events.push({ type: "Full", admission, remote })
       return
     }
     const initiation = this.#nextHandle++
-    const version = Math.min(message.versionMax, VERSION_MAX)
-    this.#pending.set(initiation, { entry, noise, message, version, remote, expiresAt: now + HALF_OPEN_MS })
-    const { deviceName, wallMs } = message
+    this.#gatekeeper.keep(initiation, pending)
+    const { deviceName, wallMs } = pending.message
     this.#events.push({ type: "Initiation", initiation, admission, staticKey, seen, deviceName, wallMs, remote })
   }
 
   #onAnswer(now: number, remote: Address, bytes: Uint8Array, handle: Handle, attempt: Attempt): void {
-    const dial = this.#dials.get(handle)
-    const opened = dial === undefined ? undefined : Envelope.open(attempt.answerKey, "answer", bytes)
-    if (dial === undefined || opened === undefined) {
-      this.drops.forged++
+    const answer = this.#dialler.onAnswer(handle, attempt, bytes)
+    if (answer === "forged" || answer === "badHandshake") {
+      this.drops[answer]++
       return
     }
-    const payload = attempt.noise.readMessage(opened.message)
-    const answer = payload === undefined ? undefined : HandshakeMessage.decodeAnswer(payload)
-    if (answer === undefined || answer.version < VERSION_MIN || answer.version > VERSION_MAX) {
-      this.drops.badHandshake++
-      return
-    }
-    dial.onAnswered(attempt)
     const localId = attempt.connectionId
     const { noise, sentAt } = attempt
     const { connectionId, limits } = answer
-    const session = this.#makeSession(now, "client", noise, localId, connectionId, remote, limits, now - sentAt)
+    const seat: Seat = { type: "session", slot: undefined }
+    const handshakeMs = now - sentAt
+    const session = this.#makeSession(now, "client", noise, seat, localId, connectionId, remote, limits, handshakeMs)
     this.hangUp(handle)
-    const slot: Slot = {
-      handle: this.#nextHandle++,
+    const slot = this.#seat(now, seat, {
       session,
       server: undefined,
       dial: handle,
       deviceName: "",
+      skewMs: 0,
       enrols: false,
-      phase: "half-open",
-      halfOpenUntil: Number.POSITIVE_INFINITY,
-      heardAt: now,
-      dirty: false,
-      deadline: Number.POSITIVE_INFINITY,
-      heapIndex: -1
-    }
-    this.#slots.set(slot.handle, slot)
-    this.#routes.add(localId, { type: "session", slot })
-    this.#schedule(slot)
+      halfOpenUntil: Number.POSITIVE_INFINITY
+    })
     const { observed, enrolment } = answer
     const { invitation, skewMs } = attempt
     this.#events.push({
@@ -609,6 +633,7 @@ export class Endpoint {
     now: number,
     role: "client" | "server",
     noise: Noise.Handshake,
+    seat: Seat,
     localId: Uint8Array,
     remoteId: Uint8Array,
     remote: Address,
@@ -616,10 +641,12 @@ export class Endpoint {
     handshakeMs?: number
   ): Session {
     const { initiatorKey, responderKey } = noise.split()
+    const chainingKey = noise.chainingKey
     noise.wipe()
     const client = this.#secrets(initiatorKey)
     const server = this.#secrets(responderKey)
-    const { limits, entropy, congestion, windowGrowth, keepAliveMs, deadAfterMs, datagramCeiling } = this.#options
+    const { limits, primitives, entropy, congestion, windowGrowth, keepAliveMs, deadAfterMs } = this.#options
+    const { askMs, datagramCeiling, home, rank, rekeyIntervalMs } = this.#options
     return new Session(now, {
       role,
       localId,
@@ -627,6 +654,20 @@ export class Endpoint {
       remote,
       send: role === "client" ? client : server,
       receive: role === "client" ? server : client,
+      chainingKey,
+      primitives,
+      rekeyIntervalMs,
+      askMs,
+      rank,
+      home,
+      ids: {
+        issue: () => {
+          const id = this.#freshId()
+          this.#routes.add(id, seat)
+          return id
+        },
+        retire: (id) => this.#routes.delete(id)
+      },
       limits,
       peerLimits,
       entropy,
@@ -637,6 +678,24 @@ export class Endpoint {
       windowGrowth,
       datagramCeiling
     })
+  }
+
+  /** Takes a session in, whose first id is routed to it from here on. */
+  #seat(now: number, seat: Seat, about: Omit<Slot, keyof Deadline | "handle" | "phase" | "heardAt" | "dirty">): Slot {
+    const slot: Slot = {
+      ...about,
+      handle: this.#nextHandle++,
+      phase: "half-open",
+      heardAt: now,
+      dirty: false,
+      deadline: Number.POSITIVE_INFINITY,
+      heapIndex: -1
+    }
+    seat.slot = slot
+    this.#slots.set(slot.handle, slot)
+    for (const id of slot.session.localIds) this.#routes.add(id, seat)
+    this.#schedule(slot)
+    return slot
   }
 
   #secrets(key: Uint8Array): DirectionSecrets {
@@ -653,12 +712,11 @@ export class Endpoint {
 
   /** Keeps the caps of what is not proven yet: a device with too many half-open sessions loses the oldest of them. */
   #makeRoom(admission: Admission, remote: Address): boolean {
-    let halfOpen = this.#pending.size
+    let halfOpen = this.#gatekeeper.size
     let fromHost = 0
     let open = 0
-    let own = 0
+    let own = this.#gatekeeper.countOf(admission)
     let oldest: Slot | undefined
-    for (const { entry } of this.#pending.values()) if (this.#isOf(entry, admission)) own++
     for (const slot of this.#slots.values()) {
       // What is only waiting to be forgotten takes nobody's place.
       if (isOver(slot)) continue
@@ -666,7 +724,7 @@ export class Endpoint {
       if (slot.session.remote.host === remote.host) fromHost++
       if (slot.phase === "up") continue
       halfOpen++
-      if (slot.server === undefined || !this.#isOf(slot.server.entry, admission)) continue
+      if (slot.server === undefined || !this.#gatekeeper.isOf(slot.server.entry, admission)) continue
       own++
       oldest ??= slot
     }
@@ -676,7 +734,11 @@ export class Endpoint {
       this.#remove(oldest)
       return true
     }
-    return halfOpen < MAX_HALF_OPEN && fromHost < MAX_SESSIONS_PER_HOST && open < this.#options.maxSessions
+    return (
+      halfOpen < MAX_HALF_OPEN &&
+      fromHost < MAX_SESSIONS_PER_HOST &&
+      open < this.#options.maxSessions + COURTESY_SESSIONS
+    )
   }
 
   /** A device has one session more: of too many, one that is over is forgotten, or the most silent one is closed. */
@@ -685,7 +747,7 @@ export class Endpoint {
     let victim: Slot | undefined
     for (const other of this.#slots.values()) {
       if (other === slot || other.phase !== "up") continue
-      if (other.server === undefined || !this.#isOf(other.server.entry, admission)) continue
+      if (other.server === undefined || !this.#gatekeeper.isOf(other.server.entry, admission)) continue
       count++
       if (victim === undefined || silence(other) < silence(victim)) victim = other
     }
@@ -695,23 +757,10 @@ export class Endpoint {
     this.#remove(victim)
   }
 
-  #isOf(entry: Entry, admission: Admission): boolean {
-    return this.#options.primitives.equal(entry.admission.id, admission.id)
-  }
-
   #runDials(now: number): void {
-    for (const [handle, dial] of this.#dials) {
-      if (dial.expired(now)) {
-        this.#events.push({ type: "DialFailed", dial: handle, rounds: dial.rounds })
-        this.hangUp(handle)
-        continue
-      }
-      for (const attempt of dial.expire(now)) this.#routes.delete(attempt.connectionId)
-      for (const attempt of dial.due(now, now + this.#wallOffset)) {
-        this.#routes.add(attempt.connectionId, { type: "attempt", dial: handle, attempt })
-        this.#transmits.push({ bytes: attempt.datagram, remote: attempt.remote })
-      }
-    }
+    const { failed, transmits } = this.#dialler.run(now, now + this.#wallOffset)
+    for (const transmit of transmits) this.#transmits.push(transmit)
+    for (const { dial, rounds } of failed) this.#events.push({ type: "DialFailed", dial, rounds })
   }
 
   // -- sessions ----------------------------------------------------------------------------------------------------
@@ -722,7 +771,7 @@ export class Endpoint {
       if (event.type === "Closed") {
         // Of a client that has proved nothing, nobody was told.
         if (slot.server !== undefined && slot.phase === "half-open") continue
-        this.#events.push({ type: "Closed", session: slot.handle, reason: event.reason })
+        this.#events.push({ type: "Closed", session: slot.handle, reason: event.reason, stats: slot.session.stats() })
       } else if (event.type === "Proven") this.#onProven(now, slot)
       else this.#events.push({ type: "Session", session: slot.handle, event })
     }
@@ -737,6 +786,10 @@ export class Endpoint {
         other.session.abandon()
         this.#remove(other)
       }
+      if (this.#countUp() >= this.#options.maxSessions) {
+        this.#turnAway(now, slot)
+        return
+      }
       if (slot.enrols) {
         slot.phase = "deciding"
         const caller = callerOf(slot)
@@ -745,6 +798,25 @@ export class Endpoint {
       }
     }
     this.#up(now, slot)
+  }
+
+  /** Sessions in use. */
+  #countUp(): number {
+    let count = 0
+    for (const slot of this.#slots.values()) if (slot.phase === "up" && !isOver(slot)) count++
+    return count
+  }
+
+  /** Somebody who belongs here hears why there is no room; nobody else learns that we exist. */
+  #turnAway(now: number, slot: Slot): void {
+    const caller = callerOf(slot)
+    this.drops.full++
+    if (caller !== undefined) {
+      this.#events.push({ type: "Full", admission: caller.admission, remote: slot.session.remote })
+    }
+    slot.session.unmute(now)
+    slot.session.close(now, CloseCode.Busy, "the server has as many sessions as it takes: try again later")
+    this.#mark(slot)
   }
 
   #up(now: number, slot: Slot): void {
@@ -772,7 +844,7 @@ export class Endpoint {
   #remove(slot: Slot): void {
     this.#deadlines.set(slot, Number.POSITIVE_INFINITY)
     this.#slots.delete(slot.handle)
-    this.#routes.delete(slot.session.localId)
+    for (const id of slot.session.localIds) this.#routes.delete(id)
     slot.session.wipe()
   }
 
@@ -783,6 +855,8 @@ export class Endpoint {
     }
   }
 }
+
+const GONE: CloseReason = { by: "local", code: CloseCode.None, reason: "" }
 
 /** Whether a datagram carries the connection id of another. */
 const follows = ({ bytes, remote }: Transmit, other: Uint8Array): boolean => {
@@ -797,7 +871,7 @@ const isOver = ({ session }: Slot): boolean => session.state === "closing" || se
 /** When it was last heard; sessions that are over come before all others. */
 const silence = ({ session, heardAt }: Slot): number => (session.state === "open" ? heardAt : Number.NEGATIVE_INFINITY)
 
-const callerOf = ({ server, deviceName, session }: Slot): Caller | undefined =>
+const callerOf = ({ server, deviceName, session, skewMs }: Slot): Caller | undefined =>
   server === undefined
     ? undefined
-    : { admission: server.entry.admission, staticKey: server.staticKey, deviceName, remote: session.remote }
+    : { admission: server.entry.admission, staticKey: server.staticKey, deviceName, remote: session.remote, skewMs }

@@ -21,7 +21,7 @@
  *     18 PATH_CHALLENGE   token 8
  *     19 PATH_RESPONSE    token 8
  *     1a NEW_CID          sequence v, retire prior to v, connection id 8
- *     1b RETIRE_CID       sequence v
+ *     1b RETIRE_CID       sequence v                       27 CANDIDATES       count v, addresses
  *
  * A zero byte is a PADDING frame, so a packet is padded by leaving zeros. Gap and length of an ACK count as in RFC 9000
  * section 19.3.1. Over-long variable-length integers are accepted. Decoding bounds the frames of a packet, the ranges of an
@@ -32,6 +32,7 @@ import * as AddressCodec from "./AddressCodec.ts"
 import {
   CONNECTION_ID_LENGTH,
   MAX_ACK_RANGES,
+  MAX_CANDIDATES,
   MAX_CLOSE_REASON_LENGTH,
   MAX_FRAMES_PER_PACKET,
   MAX_PACKET_LENGTH,
@@ -187,6 +188,12 @@ export interface Close {
   readonly reason: string
 }
 
+/** Where the sender may be reached, too: at most `MAX_CANDIDATES` addresses. */
+export interface Candidates {
+  readonly type: "Candidates"
+  readonly addresses: ReadonlyArray<Address>
+}
+
 export type Frame =
   | Padding
   | Ping
@@ -209,6 +216,7 @@ export type Frame =
   | Compromised
   | CompromisedAck
   | Close
+  | Candidates
 
 const PADDING = 0x00
 const PING = 0x01
@@ -232,6 +240,7 @@ const OBSERVED_ADDR = 0x23
 const COMPROMISED = 0x24
 const COMPROMISED_ACK = 0x25
 const CLOSE = 0x26
+const CANDIDATES = 0x27
 
 const EMPTY = new Uint8Array(0)
 
@@ -331,6 +340,8 @@ const decodeFrame = (reader: Reader): Frame | undefined => {
       return { type: "CompromisedAck", token: reader.view(SECRET_LENGTH) }
     case CLOSE:
       return decodeClose(reader)
+    case CANDIDATES:
+      return decodeCandidates(reader)
     default:
       return undefined
   }
@@ -377,6 +388,18 @@ const decodeClose = (reader: Reader): Close | undefined => {
   if (length > MAX_CLOSE_REASON_LENGTH) return undefined
   const reason = text(reader.view(length))
   return reason === undefined ? undefined : { type: "Close", code, reason }
+}
+
+const decodeCandidates = (reader: Reader): Candidates | undefined => {
+  const count = reader.varint()
+  if (count > MAX_CANDIDATES) return undefined
+  const addresses: Array<Address> = []
+  for (let i = 0; i < count; i++) {
+    const address = AddressCodec.decode(reader)
+    if (address === undefined) return undefined
+    addresses.push(address)
+  }
+  return { type: "Candidates", addresses }
 }
 
 // -- encoding ------------------------------------------------------------------------------------------------------
@@ -435,6 +458,11 @@ export const encodedLength = (frame: Frame): number => {
     case "Close": {
       const length = reasonBytes(frame.reason).length
       return 1 + varintLength(frame.code) + varintLength(length) + length
+    }
+    case "Candidates": {
+      let length = 1 + varintLength(frame.addresses.length)
+      for (const address of frame.addresses) length += AddressCodec.encodedLength(address)
+      return length
     }
   }
 }
@@ -514,6 +542,13 @@ export const encode = (writer: Writer, frame: Frame): void => {
     case "Close": {
       const reason = reasonBytes(frame.reason)
       writer.u8(CLOSE).varint(frame.code).varint(reason.length).put(reason)
+      return
+    }
+    case "Candidates": {
+      const { addresses } = frame
+      check(addresses.length <= MAX_CANDIDATES && addresses.every(({ port }) => port > 0 && port <= 0xffff), frame)
+      writer.u8(CANDIDATES).varint(addresses.length)
+      for (const address of addresses) AddressCodec.encode(writer, address)
       return
     }
   }

@@ -62,11 +62,13 @@ export class PacketWriter {
   /** Of the packet under construction: its list, and whether the peer owes an ACK for it. */
   content: Sent | undefined
   eliciting = false
+  /** The peer's connection id on the path that the packets under construction take. */
+  remoteId: Uint8Array
+  /** Of the keys that seal. */
+  epoch = 0
 
-  readonly #keys: Packet.DirectionKeys
+  #keys: Packet.DirectionKeys
   readonly #sealer: Packet.Sealer
-  /** The peer's connection id. */
-  readonly #remoteId: Uint8Array
   readonly #writer = new Writer(new Uint8Array(0))
   #at = 0
   #frames = 0
@@ -74,7 +76,13 @@ export class PacketWriter {
   constructor(secrets: DirectionSecrets, remoteId: Uint8Array) {
     this.#keys = secrets.keys
     this.#sealer = new Packet.Sealer(secrets.header)
-    this.#remoteId = remoteId
+    this.remoteId = remoteId
+  }
+
+  /** Seals with the keys of another epoch from here on. */
+  use(keys: Packet.DirectionKeys, epoch: number): void {
+    this.#keys = keys
+    this.epoch = epoch
   }
 
   /** Bytes of frames that fit yet; 0 when there are as many as a packet may have. */
@@ -141,7 +149,7 @@ export class PacketWriter {
     writer.fill(0, padded - plaintext)
     const length = padded + Packet.OVERHEAD
     const packetNumber = this.nextPacketNumber++
-    this.#sealer.seal(this.#keys, 0, this.#remoteId, packetNumber, writer.bytes, this.#at, this.#at + length)
+    this.#sealer.seal(this.#keys, this.epoch, this.remoteId, packetNumber, writer.bytes, this.#at, this.#at + length)
     this.sentPackets++
     this.sentBytes += length
     if (this.content !== undefined) {

@@ -14,132 +14,40 @@
  * Life: muted -> open -> closing (we closed: answers with CLOSE) | draining (the peer closed: silent) -> closed.
  */
 import { AckTracker } from "./AckTracker.ts"
-import { type Address, equals } from "./Address.ts"
+import { type Address, equals, isPort } from "./Address.ts"
 import { CloseCode, type CloseReason } from "./CloseCode.ts"
-import type * as Congestion from "./Congestion.ts"
+import { NOTIFICATION_LENGTH, NOTIFY_AT_MS } from "./Compromise.ts"
+import { ConnectionIds } from "./ConnectionIds.ts"
 import {
-  ACKS_BEFORE_PING,
   MAX_ACK_DELAY_MS,
   MAX_BURST_DATAGRAMS,
-  MAX_CLOSE_REASON_LENGTH,
+  MAX_CANDIDATES,
   MAX_CLOSING_MS,
   MAX_DATAGRAM_LENGTH,
   MAX_PACKET_NUMBER,
-  MAX_QUEUED_DATAGRAMS,
-  PACKET_HEADER_LENGTH,
-  QUIET_MS,
-  SKIP_PACKETS,
-  STALL_MS
+  MAX_REKEY_GRACE_MS,
+  PACKET_HEADER_LENGTH
 } from "./Constants.ts"
-import { utf8 } from "./Cursor.ts"
+import { Farewell } from "./Farewell.ts"
 import * as Frame from "./Frame.ts"
-import type { Limits } from "./Limits.ts"
+import { isUnicast } from "./HostKind.ts"
+import { KeyRatchet } from "./KeyRatchet.ts"
+import { FULL_BYTES, Liveness } from "./Liveness.ts"
 import * as Packet from "./Packet.ts"
-import { type DirectionSecrets, PacketWriter, type Sent } from "./PacketWriter.ts"
+import { PacketWriter, type Sent } from "./PacketWriter.ts"
+import type { Path } from "./Path.ts"
 import { PathMtu } from "./PathMtu.ts"
-import { PathValidator } from "./PathValidator.ts"
-import { type Entropy, TAG_LENGTH } from "./Primitives.ts"
+import { Paths } from "./Paths.ts"
+import { TAG_LENGTH } from "./Primitives.ts"
 import { Recovery } from "./Recovery.ts"
-import { Redundancy } from "./Redundancy.ts"
 import { ReplayWindow } from "./ReplayWindow.ts"
 import { Rtt } from "./Rtt.ts"
-import {
-  type Priority,
-  type ReadResult,
-  type StreamEvent,
-  type Sent as StreamSent,
-  Streams,
-  type Violation
-} from "./Streams.ts"
+import { Sender } from "./Sender.ts"
+import type { Outcome, PathView, SessionEvent, SessionOptions, Stats, Transmit } from "./SessionTypes.ts"
+import { type Priority, type ReadResult, type Sent as StreamSent, Streams, type Violation } from "./Streams.ts"
 import { Timer, Timers } from "./Timers.ts"
 
-/** A datagram to send. */
-export interface Transmit {
-  readonly bytes: Uint8Array
-  readonly remote: Address
-}
-
-/** Datagrams to send, side by side: each of `segment` bytes, the last may be shorter. */
-export interface Burst {
-  readonly remote: Address
-  readonly segment: number
-}
-
-export interface SessionOptions {
-  readonly role: "client" | "server"
-  /** On datagrams to us, 8 bytes. */
-  readonly localId: Uint8Array
-  /** On datagrams to the peer, 8 bytes. */
-  readonly remoteId: Uint8Array
-  readonly remote: Address
-  readonly send: DirectionSecrets
-  readonly receive: DirectionSecrets
-  readonly limits: Limits
-  readonly peerLimits: Limits
-  readonly entropy: Entropy
-  readonly congestion: Congestion.Factory
-  /** Milliseconds of silence after which a PING is sent; `Infinity` for never. */
-  readonly keepAliveMs: number
-  /** Milliseconds without any answer after which the path counts as dead. */
-  readonly deadAfterMs: number
-  /** Milliseconds that the handshake's round trip took, where it is known already. */
-  readonly handshakeMs?: number | undefined
-  /** How many times their first size receive windows may grow to; without it `WINDOW_GROWTH`. */
-  readonly windowGrowth?: number | undefined
-  /** Bytes of the largest datagram worth trying towards an address; without it `MAX_DATAGRAM_LENGTH` for all. */
-  readonly datagramCeiling?: ((remote: Address) => number) | undefined
-}
-
-export type SessionEvent =
-  | StreamEvent
-  /** The peer's first authentic packet: the handshake is proven. */
-  | { readonly type: "Proven" }
-  | { readonly type: "Datagram"; readonly data: Uint8Array }
-  /** The peer owes an answer for `STALL_MS`; `Recovered` when it was heard again. */
-  | { readonly type: "Stalled" | "Recovered" }
-  /** The peer moved and its new address was validated. */
-  | { readonly type: "PathChanged"; readonly remote: Address }
-  | { readonly type: "Closed"; readonly reason: CloseReason }
-
-/** What became of a datagram; everything but `accepted` left no trace but a counter. */
-export type Outcome = "accepted" | "unopened" | "replayed" | "ignored"
-
 type State = "muted" | "open" | "closing" | "draining" | "closed"
-
-/** Counters since the start; `rttMs` is 0 before the first sample. */
-export interface Stats {
-  readonly sentPackets: number
-  readonly sentBytes: number
-  readonly receivedPackets: number
-  readonly receivedBytes: number
-  readonly lostPackets: number
-  readonly unopened: number
-  readonly replayed: number
-  readonly rttMs: number
-  readonly minRttMs: number
-  readonly congestionWindow: number
-  readonly bytesInFlight: number
-  /** Streams that are not over in both directions. */
-  readonly openStreams: number
-  /** Bytes of a full datagram on this path. */
-  readonly datagramBytes: number
-}
-
-export const NO_STATS: Stats = {
-  sentPackets: 0,
-  sentBytes: 0,
-  receivedPackets: 0,
-  receivedBytes: 0,
-  lostPackets: 0,
-  unopened: 0,
-  replayed: 0,
-  rttMs: 0,
-  minRttMs: 0,
-  congestionWindow: 0,
-  bytesInFlight: 0,
-  openStreams: 0,
-  datagramBytes: 0
-}
 
 const VIOLATION_CODE: Record<Violation, CloseCode> = {
   "flow-control": CloseCode.FlowControl,
@@ -148,9 +56,6 @@ const VIOLATION_CODE: Record<Violation, CloseCode> = {
   protocol: CloseCode.Protocol
 }
 
-/** Datagrams in flight, with more behind them, that are bulk. */
-const BULK_DATAGRAMS = 4
-const PING: Frame.Ping = { type: "Ping" }
 /** The session ends a little before the last packet number, so that CLOSE has numbers of its own. */
 const LAST_PACKET_NUMBER = MAX_PACKET_NUMBER - 1024
 
@@ -158,6 +63,7 @@ export class Session {
   readonly #options: SessionOptions
   readonly #packet: PacketWriter
   readonly #opener: Packet.Opener
+  readonly #ratchet: KeyRatchet
   readonly #replay = new ReplayWindow()
   readonly #acks = new AckTracker()
   readonly #rtt = new Rtt()
@@ -167,33 +73,22 @@ export class Session {
   readonly #events: Array<SessionEvent> = []
   readonly #decoder = new Frame.Decoder()
   readonly #mtu: PathMtu
-  readonly #redundancy = new Redundancy<Sent>()
-  /** Packets that the copies being written may take at most; whatever leaves with nothing behind it ends them. */
-  #copies = 0
-  readonly #idleMs: number
+  readonly #ids: ConnectionIds
+  readonly #paths: Paths
+  readonly #liveness: Liveness
+  readonly #sender: Sender
   readonly #startedAt: number
+  /** Where the peer sees us, as it told last. */
+  #observed: Address = { host: "", port: 0 }
   readonly #single: Array<{ readonly bytes: Uint8Array }> = []
   /** Of the last `pollBurst` that answered bytes. */
   readonly burst: { remote: Address; segment: number }
 
   #state: State = "muted"
-  #remote: Address
-  #skipAt: number
+  /** The path in use, as far as everything here has followed it. */
+  #path: Path
   #largestReceived = -1
-  /** Packets since the last one that elicits an acknowledgement. */
-  #silentPackets = 0
-  #probes = 0
-  #pingDue = false
-  /** Since when the peer owes an answer to something ack-eliciting; `Infinity` when it owes none. */
-  #unansweredSince = Number.POSITIVE_INFINITY
-  #stalled = false
-  #reliable: Array<Frame.Frame> = []
-  #datagrams: Array<Uint8Array> = []
-  readonly #paths = new PathValidator()
-  #closeFrame: Frame.Close | undefined
-  #closeDue = false
-  #closeReplies = 0
-  #closeReplyAt = 1
+  #farewell: Farewell | undefined
 
   #receivedPackets = 0
   #receivedBytes = 0
@@ -203,16 +98,52 @@ export class Session {
 
   constructor(now: number, options: SessionOptions) {
     this.#options = options
-    this.#remote = options.remote
+    const { role, remote, localId, limits, peerLimits } = options
     this.#packet = new PacketWriter(options.send, options.remoteId)
+    this.#ids = new ConnectionIds(localId, options.remoteId, options.ids)
+    this.#paths = new Paths(now, {
+      role,
+      remote,
+      localId,
+      ids: this.#ids,
+      entropy: options.entropy,
+      rtt: this.#rtt,
+      rank: options.rank ?? (() => 0)
+    })
+    this.#path = this.#paths.active
     this.#opener = new Packet.Opener(options.receive.header)
+    this.#ratchet = new KeyRatchet(now, {
+      role,
+      primitives: options.primitives,
+      entropy: options.entropy,
+      chainingKey: options.chainingKey,
+      send: options.send.keys,
+      receive: options.receive.keys,
+      intervalMs: options.rekeyIntervalMs,
+      packets: options.rekeyPackets,
+      bytes: options.rekeyBytes
+    })
     this.#recovery = new Recovery(this.#rtt, options.congestion(now, MAX_DATAGRAM_LENGTH))
-    this.#streams = new Streams(options.role, options.limits, options.peerLimits, options.windowGrowth)
-    this.#mtu = new PathMtu(now, { ceiling: this.#ceiling(options.remote) })
-    this.burst = { remote: options.remote, segment: MAX_DATAGRAM_LENGTH }
-    this.#idleMs = Math.min(options.limits.idleTimeoutMs, options.peerLimits.idleTimeoutMs)
-    this.#skipAt = this.#drawSkip()
-    this.#timers.set(Timer.Idle, now + this.#idleMs)
+    this.#streams = new Streams(role, limits, peerLimits, options.windowGrowth)
+    this.#mtu = new PathMtu(now, { ceiling: this.#ceiling(remote) })
+    this.burst = { remote, segment: MAX_DATAGRAM_LENGTH }
+    this.#liveness = new Liveness(now, {
+      role,
+      idleMs: Math.min(limits.idleTimeoutMs, peerLimits.idleTimeoutMs),
+      deadAfterMs: options.deadAfterMs,
+      keepAliveMs: options.keepAliveMs,
+      askMs: options.askMs
+    })
+    this.#sender = new Sender(this.#packet, {
+      recovery: this.#recovery,
+      acks: this.#acks,
+      streams: this.#streams,
+      mtu: this.#mtu,
+      ratchet: this.#ratchet,
+      rtt: this.#rtt,
+      liveness: this.#liveness,
+      entropy: options.entropy
+    })
     this.#startedAt = now
     if (options.handshakeMs !== undefined) this.#rtt.guess(options.handshakeMs)
   }
@@ -221,12 +152,22 @@ export class Session {
     return this.#state
   }
 
-  get localId(): Uint8Array {
-    return this.#options.localId
+  /** Every connection id that leads to this session. */
+  get localIds(): ReadonlyArray<Uint8Array> {
+    return this.#ids.local
+  }
+
+  /** The ways to the peer that are known. */
+  paths(): ReadonlyArray<PathView> {
+    return this.#paths.all.map((path) => {
+      const { remote, rank, state } = path
+      if (path === this.#path) return { remote, state: "active", rttMs: this.#rtt.smoothed, relayed: rank > 0 }
+      return { remote, state, rttMs: path.rttMs, relayed: rank > 0 }
+    })
   }
 
   get remote(): Address {
-    return this.#remote
+    return this.#path.remote
   }
 
   /** Datagrams that did not open, and those that had been here before. */
@@ -256,7 +197,8 @@ export class Session {
       congestionWindow: this.#recovery.controller.window(),
       bytesInFlight: this.#recovery.bytesInFlight,
       openStreams: this.#streams.size,
-      datagramBytes: this.#mtu.current
+      datagramBytes: this.#mtu.current,
+      epoch: this.#ratchet.epoch
     }
   }
 
@@ -266,8 +208,10 @@ export class Session {
   unmute(now: number): void {
     if (this.#state !== "muted") return
     this.#state = "open"
-    this.#pingDue = true
-    this.#touchKeepAlive(now)
+    this.#sender.pingDue = true
+    this.#liveness.start(now)
+    this.#ids.supply(false)
+    this.#follow(now)
   }
 
   openStream(priority: Priority): number | undefined {
@@ -317,26 +261,80 @@ export class Session {
 
   /** Queues an unreliable datagram; false when too long or when too many wait. */
   sendDatagram(data: Uint8Array): boolean {
-    if (!this.#live || data.length > this.maxDatagram || this.#datagrams.length >= MAX_QUEUED_DATAGRAMS) return false
-    this.#datagrams.push(data)
-    return true
+    if (!this.#live || data.length > this.maxDatagram) return false
+    return this.#sender.queue(data)
+  }
+
+  /**
+   * Replaces the keys of both directions as soon as nothing stands against it: a rotation under way, the grace of the last
+   * one, the validation of a path. `Rekeyed` tells when both ends use the new ones.
+   */
+  rekey(): void {
+    if (this.#live) this.#ratchet.request()
+  }
+
+  /** Tries to reach the peer at these addresses, too; what is no unicast address, or one too many, is left out. */
+  addCandidates(now: number, addresses: ReadonlyArray<Address>): void {
+    if (!this.#live) return
+    this.#ids.supply(true)
+    this.#paths.addCandidates(now, addresses)
+    this.#follow(now)
+  }
+
+  /** Tells the peer where we may be reached, too: it tries at once. */
+  offerCandidates(now: number, addresses: ReadonlyArray<Address>): void {
+    if (!this.#live) return
+    this.#ids.supply(true)
+    this.#follow(now)
+    const sound = addresses.filter(({ host, port }) => isPort(port) && isUnicast(host)).slice(0, MAX_CANDIDATES)
+    this.#sender.say({ type: "Candidates", addresses: sound })
+  }
+
+  /** Of a server: the port that it will have in `inMs`. */
+  announcePort(_now: number, port: number, inMs: number): void {
+    if (this.#live) this.#sender.say({ type: "PortAnnounce", port, inMs: Math.max(0, Math.round(inMs)) })
+  }
+
+  /** Our own address changed, or our socket: validates anew, under fresh connection ids. */
+  rebind(now: number): void {
+    if (!this.#live) return
+    this.#paths.rebind(now)
+    this.#liveness.onNetworkChanged(now)
+    this.#startPath(now)
+    this.#sender.pingDue = true
+    this.#follow(now)
   }
 
   /** Ends the session: the peer is told, streams are gone. */
   close(now: number, code: number, reason: string): void {
     if (this.#state === "closing" || this.#state === "draining" || this.#state === "closed") return
     const wasMuted = this.#state === "muted"
-    let short = reason
-    while (utf8(short).length > MAX_CLOSE_REASON_LENGTH) short = short.slice(0, -1)
-    this.#end({ by: "local", code, reason: short })
+    const farewell = new Farewell(code, reason)
+    this.#end({ by: "local", code, reason: farewell.reason })
     if (wasMuted) {
       this.#state = "closed"
       return
     }
     this.#state = "closing"
-    this.#closeFrame = { type: "Close", code, reason: short }
-    this.#closeDue = true
+    this.#farewell = farewell
     this.#timers.set(Timer.Close, now + this.#closingMs)
+  }
+
+  /**
+   * Copies of COMPROMISED with a token of 32 bytes, each a packet of its own, whatever the path would take; none unless the
+   * session is open. It is to be abandoned then.
+   */
+  sealCompromised(token: Uint8Array): ReadonlyArray<Uint8Array> {
+    if (this.#state !== "open") return []
+    this.#aim()
+    return NOTIFY_AT_MS.map(() => {
+      const datagram = new Uint8Array(NOTIFICATION_LENGTH)
+      this.#packet.begin(datagram, 0, NOTIFICATION_LENGTH)
+      this.#packet.put({ type: "Compromised", token })
+      this.#packet.seal(NOTIFICATION_LENGTH)
+      this.#packet.mask()
+      return datagram
+    })
   }
 
   /** Forgets the session without a word to anybody. */
@@ -349,10 +347,9 @@ export class Session {
   /** Forgets the keys of a session that is closed. */
   wipe(): void {
     if (this.#state !== "closed") return
-    for (const { header, keys } of [this.#options.send, this.#options.receive]) {
-      header.wipe()
-      keys.packet.wipe()
-    }
+    this.#options.send.header.wipe()
+    this.#options.receive.header.wipe()
+    this.#ratchet.wipe()
   }
 
   // -- input -------------------------------------------------------------------------------------------------------
@@ -387,10 +384,15 @@ export class Session {
   #handle(now: number, remote: Address, bytes: Uint8Array, index: number): Outcome {
     if (this.#state === "closed") return "ignored"
     const header = this.#opener.header(bytes, index)
-    if (header === undefined || header.epochBits !== 0) return this.#reject("unopened")
-    const packetNumber = header.packetNumber
+    if (header === undefined) return this.#reject("unopened")
+    const { packetNumber, epochBits } = header
+    const keys = this.#ratchet.receive[epochBits]
+    if (keys === undefined) return this.#reject("unopened")
     if (!this.#replay.check(packetNumber)) return this.#reject("replayed")
-    if (!this.#opener.open(this.#options.receive.keys, bytes)) return this.#reject("unopened")
+    if (!this.#opener.open(keys, bytes)) return this.#reject("unopened")
+    if (epochBits !== this.#ratchet.heardBits && !this.#onEpoch(now, epochBits, packetNumber)) {
+      return this.#reject("unopened")
+    }
     this.#replay.commit(packetNumber)
     this.#receivedPackets++
     this.#receivedBytes += bytes.length
@@ -401,34 +403,27 @@ export class Session {
     }
 
     if (this.#state === "closing") {
-      // Answer with CLOSE again, ever more rarely, until the peer has heard it.
-      if (++this.#closeReplies === this.#closeReplyAt) {
-        this.#closeReplyAt *= 2
-        this.#closeDue = true
-      }
+      this.#farewell?.onPacket()
       return "accepted"
     }
     if (this.#state === "draining") return "accepted"
 
-    this.#timers.set(Timer.Idle, now + this.#idleMs)
-    this.#unansweredSince = Number.POSITIVE_INFINITY
-    if (this.#stalled) {
-      this.#stalled = false
-      this.#events.push({ type: "Recovered" })
-    }
-    if (packetNumber > this.#largestReceived) {
-      this.#largestReceived = packetNumber
-      if (!equals(remote, this.#remote)) this.#onMoved(now, remote)
-    }
-    this.#paths.onReceived(remote, bytes.length)
+    const missing = packetNumber - this.#largestReceived - 1
+    if (missing >= 0) this.#largestReceived = packetNumber
+    const path = this.#paths.onReceived(now, remote, bytes)
+    const here = path === this.#path
+    if (this.#liveness.onReceived(now, here, missing)) this.#events.push({ type: "Recovered" })
+    if (here) this.#paths.onAlive()
     const decoder = this.#decoder
     decoder.begin(bytes, PACKET_HEADER_LENGTH, bytes.length - TAG_LENGTH)
     let ackEliciting = false
     let immediate = false
+    let moving = here
     for (let frame = decoder.next(); frame !== undefined; frame = decoder.next()) {
       if (Frame.isAckEliciting(frame)) ackEliciting = true
       if (frame.type === "Ping") immediate = true
-      const violation = this.#onFrame(now, remote, frame)
+      if (!moving && !isProbing(frame)) moving = true
+      const violation = this.#onFrame(now, path, frame, epochBits, bytes.length)
       if (violation !== undefined) {
         this.close(now, VIOLATION_CODE[violation], `${violation} violated`)
         return "accepted"
@@ -440,8 +435,11 @@ export class Session {
       return "accepted"
     }
     this.#acks.onReceived(now, packetNumber, ackEliciting, immediate, this.#rtt.hasSample ? this.#rtt.smoothed : 0)
-    if (ackEliciting && !immediate) this.#askSoon(now)
-    if (this.#recovery.bytesInFlight > 0) this.#unansweredSince = now
+    // A packet that comes behind a newer one moves nothing.
+    if (missing >= 0 && (!here || this.#paths.moving)) this.#paths.onNewest(now, path, moving)
+    this.#follow(now)
+    if (ackEliciting && !immediate && this.#state === "open") this.#liveness.askSoon(now)
+    if (this.#recovery.bytesInFlight > 0) this.#liveness.onMoreOwed(now, here)
     return "accepted"
   }
 
@@ -453,32 +451,36 @@ export class Session {
       return
     }
     if (!this.#live) return
-    const idle = this.#timers.expired(Timer.Idle, now)
-    if (idle || this.#deadAt <= now) {
+    const liveness = this.#liveness
+    const idle = liveness.idleAt <= now
+    // Pings pass, but data does not.
+    const narrow = liveness.narrowAt <= now && !this.#paths.onNarrow(now)
+    if (idle || narrow || liveness.deadAt <= now) {
       this.#end({ by: "timeout", what: idle ? "idle" : "dead" })
       this.#state = "closed"
       return
     }
-    if (now >= this.#stallsAt) {
-      this.#stalled = true
+    if (now >= liveness.stallsAt) {
+      liveness.onStalled()
       this.#events.push({ type: "Stalled" })
     }
     if (this.#recovery.deadline <= now) {
       const { lost, probe } = this.#recovery.onTimeout(now)
       this.#onLost(now, lost)
-      if (probe) {
-        this.#probes = 2
-        const oldest = this.#recovery.oldest()
-        // What was in flight longest rides along with the probe instead of waiting for its answer.
-        for (let sent = oldest; sent !== undefined; sent = sent.next) this.#requeue(sent)
-      }
+      if (probe) this.#sender.probe()
     }
-    if (this.#timers.expired(Timer.KeepAlive, now)) {
-      this.#pingDue = true
-      this.#touchKeepAlive(now)
+    if (this.#state === "open" && liveness.pingAt <= now) {
+      this.#sender.pingDue = true
+      liveness.onPingDue(now)
     }
-    if (this.#paths.deadline <= now) this.#paths.retry(now, this.#rtt.pto(MAX_ACK_DELAY_MS))
+    if (this.#doubtAt <= now) this.#paths.doubt(now)
+    if (this.#paths.deadline <= now) this.#paths.handleTimeout(now)
+    if (this.#ids.deadline <= now) this.#ids.expire(now)
+    this.#follow(now)
     if (this.#mtu.deadline <= now) this.#mtu.onTimeout(now)
+    if (this.#ratchet.deadline <= now && this.#ratchet.onTimeout(now) === "protocol") {
+      this.close(now, CloseCode.Protocol, "unfit public key")
+    }
   }
 
   // -- output ------------------------------------------------------------------------------------------------------
@@ -501,71 +503,33 @@ export class Session {
 
   #poll(now: number, buffer: Uint8Array, start: number, most: number): number {
     const { burst } = this
-    burst.remote = this.#remote
-    let at = start
+    burst.remote = this.#path.remote
+    this.#aim()
+    if (this.#state === "open") this.#keepKeys(now)
+    let length = 0
+    let segment = buffer.length
     if (this.#state === "closing") {
-      if (!this.#closeDue || this.#closeFrame === undefined) return 0
-      this.#closeDue = false
+      const close = this.#farewell?.poll()
+      if (close === undefined) return 0
       this.#packet.begin(buffer, start, MAX_DATAGRAM_LENGTH)
-      this.#packet.put(this.#closeFrame)
-      at += this.#packet.seal(0)
+      this.#packet.put(close)
+      length = this.#packet.seal(0)
     } else if (this.#state === "open") {
-      const probe = this.#paths.poll()
+      const probe = this.#paths.poll(now)
       if (probe !== undefined) {
         burst.remote = probe.remote
-        at += this.#writePathProbe(now, buffer, start, probe.frame)
+        length = this.#sender.writePathProbe(now, buffer, start, probe)
       } else {
-        at += this.#writeMtuProbe(now, buffer, start)
-        if (at === start) return this.#pollFull(now, buffer, start, most)
+        length = this.#sender.writeMtuProbe(now, buffer, start)
+        if (length === 0) {
+          segment = this.#mtu.current
+          length = this.#sender.fill(now, buffer, start, most)
+        }
       }
     }
     this.#packet.mask()
-    burst.segment = at - start
-    return at - start
-  }
-
-  /** Datagrams of the path's size, until there is nothing more, no room, or no leave to send. */
-  #pollFull(now: number, buffer: Uint8Array, start: number, most: number): number {
-    const size = this.#mtu.current
-    const end = Math.min(buffer.length, start + most * size)
-    let at = start
-    if (this.#redundancy.deadline <= now) this.#requeueCopies(now)
-    while (at + size <= end) {
-      const length = this.#writeNext(now, buffer, at, size)
-      at += length
-      if (length < size) break
-    }
-    this.#packet.mask()
-    this.burst.segment = Math.min(size, at - start)
-    return at - start
-  }
-
-  /** Sends small packets once more, unless there is something better to send, or no leave to. */
-  #requeueCopies(now: number): void {
-    const due = this.#redundancy.poll(now)
-    const recovery = this.#recovery
-    if (due.length === 0 || this.#streams.hasData || recovery.sendTime(now, MAX_DATAGRAM_LENGTH) > now) return
-    // Where the window is nearly used up, a copy would take the place of something new.
-    if (2 * recovery.bytesInFlight > recovery.controller.window()) return
-    this.#copies = due.length
-    for (const content of due)
-      for (let sent: Sent | undefined = content; sent !== undefined; sent = sent.next) this.#requeue(sent)
-  }
-
-  /** One packet of whatever is due, at most `size` bytes of datagram; answers its length, 0 for none. */
-  #writeNext(now: number, buffer: Uint8Array, at: number, size: number): number {
-    const wants =
-      this.#probes > 0 ||
-      this.#pingDue ||
-      this.#reliable.length > 0 ||
-      this.#datagrams.length > 0 ||
-      this.#streams.hasControl ||
-      this.#streams.hasData
-    let allowedAt = Number.POSITIVE_INFINITY
-    if (wants) allowedAt = this.#probes > 0 ? now : this.#recovery.sendTime(now, size)
-    if (allowedAt <= now) return this.#writeFull(now, buffer, at, size)
-    this.#timers.set(Timer.Pace, allowedAt)
-    return this.#acks.due(now) ? this.#writeAck(now, buffer, at) : 0
+    burst.segment = Math.min(segment, length)
+    return length
   }
 
   pollTimeout(): number {
@@ -574,12 +538,17 @@ export class Session {
     if (this.#state === "open") {
       timers.set(Timer.Loss, this.#recovery.deadline)
       timers.set(Timer.Ack, this.#acks.deadline)
-      timers.set(Timer.Path, this.#paths.deadline)
+      timers.set(Timer.Path, Math.min(this.#paths.deadline, this.#ids.deadline))
       timers.set(Timer.Mtu, this.#mtu.deadline)
-      timers.set(Timer.Copy, this.#redundancy.deadline)
-      timers.set(Timer.Stall, this.#stallsAt)
-      timers.set(Timer.Dead, this.#deadAt)
+      timers.set(Timer.Copy, this.#sender.copies.deadline)
+      timers.set(Timer.Pace, this.#sender.paceAt)
+      timers.set(Timer.Rekey, this.#ratchet.deadline)
+      timers.set(Timer.Stall, this.#liveness.stallsAt)
+      timers.set(Timer.Dead, Math.min(this.#liveness.deadAt, this.#liveness.narrowAt))
+      timers.set(Timer.Doubt, this.#doubtAt)
+      timers.set(Timer.KeepAlive, this.#liveness.pingAt)
     }
+    if (this.#live) timers.set(Timer.Idle, this.#liveness.idleAt)
     return timers.next()
   }
 
@@ -589,7 +558,13 @@ export class Session {
 
   // -- frames ------------------------------------------------------------------------------------------------------
 
-  #onFrame(now: number, remote: Address, frame: Frame.Frame): Violation | undefined {
+  #onFrame(
+    now: number,
+    path: Path,
+    frame: Frame.Frame,
+    epochBits: number,
+    datagramLength: number
+  ): Violation | undefined {
     switch (frame.type) {
       case "Ack":
         return this.#onAck(now, frame)
@@ -612,10 +587,39 @@ export class Session {
         this.#events.push({ type: "Datagram", data: frame.data.slice() })
         return undefined
       case "PathChallenge":
-        this.#paths.onChallenge(remote, frame.token)
+        this.#paths.onChallenge(path, frame.token, datagramLength)
         return undefined
       case "PathResponse":
-        if (this.#paths.onResponse(remote, frame.token)) this.#onProvenPath(now, remote)
+        this.#paths.onResponse(now, path, frame.token, datagramLength)
+        return undefined
+      case "NewCid": {
+        const violation = this.#ids.onNew(frame)
+        this.#paths.refresh()
+        return violation
+      }
+      case "RetireCid":
+        return this.#ids.onRetire(now, frame.sequence, 3 * this.#rtt.pto(MAX_ACK_DELAY_MS))
+      case "PortAnnounce":
+        if (this.#options.role === "client" && this.#paths.announce(now, frame.port, frame.inMs)) {
+          this.#events.push({ type: "PortAnnounced", port: frame.port, inMs: frame.inMs })
+        }
+        return undefined
+      case "ObservedAddr":
+        if (this.#options.role === "client" && !equals(frame.address, this.#observed)) {
+          this.#observed = frame.address
+          this.#liveness.onMappingLost()
+          this.#events.push({ type: "Observed", address: frame.address })
+        }
+        return undefined
+      case "Candidates":
+        this.#onCandidates(now, frame.addresses)
+        return undefined
+      case "Rekey":
+        return this.#ratchet.onRekey(frame, epochBits)
+      case "RekeyAck":
+        return this.#onRekeyAck(frame, epochBits)
+      case "Compromised":
+        this.#events.push({ type: "Compromised", token: frame.token.slice(), remote: path.remote })
         return undefined
       case "Close":
         this.#end({ by: "peer", code: frame.code, reason: frame.reason })
@@ -634,10 +638,12 @@ export class Session {
     const watched = this.#mtu.current > this.#mtu.base
     for (const content of result.acked) {
       if (content === undefined) continue
-      this.#redundancy.onAcked(content.packetNumber)
+      this.#sender.copies.onAcked(content.packetNumber)
       if (watched) this.#mtu.onPacketAcked(content.packetNumber, content.bytes)
+      if (content.bytes >= FULL_BYTES) this.#liveness.onFullArrived()
       for (let sent: Sent | undefined = content; sent !== undefined; sent = sent.next) this.#onArrived(now, sent)
     }
+    if (result.acked.length > 0) this.#liveness.onAcknowledged()
     this.#onLost(now, result.lost)
     this.#streams.setWindow(this.#recovery.controller.window())
     return undefined
@@ -648,6 +654,7 @@ export class Session {
     else if (sent.type === "MtuProbe") {
       if (this.#mtu.onProbeAcked(now, sent.packetNumber, sent.bytes)) this.#onMtuChanged()
     } else if (sent.type !== "Reliable") this.#streams.onAcked(sent as StreamSent)
+    else if (sent.frame !== undefined) this.#ids.onArrived(sent.frame)
   }
 
   #onLost(now: number, lost: ReadonlyArray<Sent | undefined>): void {
@@ -656,155 +663,74 @@ export class Session {
     for (const content of lost) {
       if (content === undefined) continue
       const { packetNumber, bytes } = content
-      if (content.type !== "MtuProbe") this.#redundancy.onLost(packetNumber)
+      if (content.type !== "MtuProbe") this.#sender.copies.onLost(packetNumber)
       if (watched && content.type !== "MtuProbe") {
         if (this.#mtu.onPacketLost(now, packetNumber, bytes, this.#packet.nextPacketNumber)) this.#onMtuChanged()
       }
       for (let sent: Sent | undefined = content; sent !== undefined; sent = sent.next) {
         if (sent.type === "MtuProbe") this.#mtu.onProbeLost(now, sent.packetNumber, sent.bytes)
-        else this.#requeue(sent)
+        else this.#sender.requeue(sent)
       }
     }
     // What the peer never got it need not answer; what is sent again counts anew.
-    if (lost.length > 0 && this.#recovery.bytesInFlight === 0) this.#unansweredSince = Number.POSITIVE_INFINITY
-  }
-
-  #requeue(sent: Sent): void {
-    if (sent.type === "Ack" || sent.type === "MtuProbe") return
-    if (sent.frame !== undefined) this.#reliable.push(sent.frame)
-    else this.#streams.onLost(sent as StreamSent)
-  }
-
-  // -- packets -----------------------------------------------------------------------------------------------------
-
-  /** A packet of all that is due. Probes keep to what every path carries, or a black hole would take them, too. */
-  #writeFull(now: number, buffer: Uint8Array, at: number, size: number): number {
-    const packet = this.#packet
-    const probing = this.#probes > 0
-    const room = probing ? MAX_DATAGRAM_LENGTH : size
-    packet.begin(buffer, at, room)
-    if (this.#acks.pending) this.#putAck(now)
-    if (this.#pingDue) {
-      this.#pingDue = false
-      packet.put(PING)
-    }
-    while (this.#reliable.length > 0) {
-      const frame = this.#reliable[0] as Frame.Frame
-      if (Frame.encodedLength(frame) > packet.remaining) break
-      this.#reliable.shift()
-      packet.carry(frame)
-    }
-    while (packet.remaining >= Frame.MAX_CONTROL_LENGTH) {
-      const frame = this.#streams.pollControl(now, this.#rtt.smoothed)
-      if (frame === undefined) break
-      packet.carry(frame)
-    }
-    while (this.#datagrams.length > 0) {
-      const data = this.#datagrams[0] as Uint8Array
-      if (Frame.datagramOverhead(data.length) + data.length > packet.remaining) break
-      this.#datagrams.shift()
-      packet.put({ type: "Datagram", data })
-    }
-    while (packet.remaining > Frame.MAX_STREAM_OVERHEAD) {
-      const chunk = this.#streams.pollData(packet.remaining - Frame.MAX_STREAM_OVERHEAD)
-      if (chunk === undefined) break
-      packet.putStream(chunk)
-    }
-    if (probing) {
-      this.#probes--
-      if (!packet.eliciting) packet.put(PING)
-    }
-    const appLimited = !this.#streams.hasData
-    return this.#send(now, appLimited, appLimited ? 0 : room)
-  }
-
-  #writeAck(now: number, buffer: Uint8Array, at: number): number {
-    this.#packet.begin(buffer, at, MAX_DATAGRAM_LENGTH)
-    this.#putAck(now)
-    // Who only acknowledges would never learn what of it arrived (RFC 9000 section 13.2.4).
-    if (this.#silentPackets >= ACKS_BEFORE_PING) this.#packet.put(PING)
-    return this.#send(now, true, 0)
-  }
-
-  #putAck(now: number): void {
-    const frame = this.#acks.frame(now)
-    this.#packet.carry(frame)
-    this.#acks.onAckSent(now, frame.ranges[0]?.end ?? -1)
-  }
-
-  /** Half of a path validation: its loss is noticed by the path timer, so nothing is repeated here. */
-  #writePathProbe(now: number, buffer: Uint8Array, at: number, frame: Frame.Frame): number {
-    this.#packet.begin(buffer, at, MAX_DATAGRAM_LENGTH)
-    this.#packet.put(frame)
-    return this.#send(now, true, 0)
-  }
-
-  /** A packet that only asks whether the path carries its size; only while there is bulk that would gain by it. */
-  #writeMtuProbe(now: number, buffer: Uint8Array, at: number): number {
-    const mtu = this.#mtu
-    if (!mtu.enabled || !this.#streams.hasData || buffer.length - at < mtu.ceiling) return 0
-    if (this.#recovery.bytesInFlight < BULK_DATAGRAMS * mtu.current) return 0
-    if (this.#recovery.sendTime(now, mtu.current) > now) return 0
-    const size = mtu.pollProbe(now)
-    if (size === undefined) return 0
-    this.#packet.begin(buffer, at, size)
-    this.#packet.putMtuProbe()
-    const length = this.#send(now, true, size)
-    this.#recovery.onMtuProbe(this.#packet.nextPacketNumber - 1)
-    return length
-  }
-
-  /** Seals the packet under construction and takes it on record; it grows to `least` bytes of datagram. */
-  #send(now: number, appLimited: boolean, least: number): number {
-    const packet = this.#packet
-    if (packet.nextPacketNumber === this.#skipAt) {
-      // An acknowledgement of a number never sent betrays a peer that acknowledges ahead of what it received.
-      this.#recovery.onSkipped(packet.nextPacketNumber++)
-      this.#skipAt = packet.nextPacketNumber + this.#drawSkip()
-    }
-    const packetNumber = packet.nextPacketNumber
-    const length = packet.seal(least)
-    const { content, eliciting } = packet
-    this.#recovery.onSent(now, packetNumber, length, eliciting, content, appLimited)
-    if (content !== undefined) this.#copyLater(now, content, appLimited)
-    this.#silentPackets = eliciting ? 0 : this.#silentPackets + 1
-    if (eliciting) {
-      if (this.#unansweredSince === Number.POSITIVE_INFINITY) this.#unansweredSince = now
-      this.#touchKeepAlive(now)
-    }
-    if (packetNumber >= LAST_PACKET_NUMBER) this.close(now, CloseCode.Exhausted, "packet numbers used up")
-    return length
-  }
-
-  /** A packet left: unless it was a copy itself, it may be worth one. */
-  #copyLater(now: number, content: Sent, appLimited: boolean): void {
-    if (this.#copies > 0) this.#copies = appLimited ? 0 : this.#copies - 1
-    else if (content.type !== "Ack" && content.type !== "MtuProbe") {
-      this.#redundancy.onSent(now, content.packetNumber, content.bytes, content, this.#rtt.smoothed)
-    }
-  }
-
-  #drawSkip(): number {
-    const [low = 0, high = 0] = this.#options.entropy(2)
-    return SKIP_PACKETS + (((high << 8) | low) % SKIP_PACKETS)
+    if (lost.length > 0 && this.#recovery.bytesInFlight === 0) this.#liveness.onNothingOwed()
   }
 
   // -- path --------------------------------------------------------------------------------------------------------
 
-  /** The newest packet came from elsewhere: challenge the new address before anything else goes there. */
-  #onMoved(now: number, remote: Address): void {
-    if (this.#options.role === "client") return
-    this.#paths.challenge(now, remote, this.#options.entropy(8), this.#rtt.pto(MAX_ACK_DELAY_MS))
+  /** Looks after any change what became of paths and ids, and takes the path that is to be used. */
+  #follow(now: number): void {
+    for (let f = this.#ids.pollFrame(); f !== undefined; f = this.#ids.pollFrame()) this.#sender.push(f)
+    for (let r = this.#paths.pollFailed(); r !== undefined; r = this.#paths.pollFailed()) {
+      this.#events.push({ type: "PathFailed", remote: r })
+    }
+    const path = this.#paths.active
+    const old = this.#path
+    if (path === old || !this.#live) return
+    this.#path = path
+    const { remote } = path
+    // Another port of the same host is most likely the same path (RFC 9000 section 9.4).
+    if (remote.host !== old.remote.host || path.rank !== old.rank) {
+      this.#startPath(now)
+      if (path.samples > 0) this.#rtt.guess(path.rttMs)
+    } else this.#mtu.setCeiling(now, this.#ceiling(remote))
+    this.#liveness.onPathChanged(now)
+    if (old.state === "failed") this.#sender.probe()
+    // The server follows what is more than a probe.
+    if (this.#options.role === "client") this.#sender.pingDue = true
+    else if (path.rank === 0)
+      this.#sender.say({ type: "ObservedAddr", address: { host: remote.host, port: remote.port } })
+    this.#events.push({ type: "PathChanged", remote })
   }
 
-  #onProvenPath(now: number, remote: Address): void {
-    // Another port of the same host is most likely the same path (RFC 9000 section 9.4).
-    if (remote.host !== this.#remote.host) {
-      this.#recovery.onPathChanged(this.#options.congestion(now, MAX_DATAGRAM_LENGTH))
-      this.#mtu.onPathChanged(now, this.#packet.nextPacketNumber, this.#ceiling(remote))
-    }
-    this.#remote = remote
-    this.#events.push({ type: "PathChanged", remote })
+  /** Addresses what is written next to the peer on the path in use. */
+  #aim(): void {
+    this.#packet.remoteId = (this.#path.id ?? this.#ids.first).id
+  }
+
+  /** Nothing that was learnt holds on the path in use. */
+  #startPath(now: number): void {
+    this.#recovery.onPathChanged(this.#options.congestion(now, MAX_DATAGRAM_LENGTH))
+    this.#mtu.onPathChanged(now, this.#packet.nextPacketNumber, this.#ceiling(this.#path.remote))
+    // Whoever watched the old path learns nothing of the new one.
+    this.#ratchet.request()
+  }
+
+  #onCandidates(now: number, addresses: ReadonlyArray<Address>): void {
+    const { rank, remote } = this.#path
+    this.#ids.supply(true)
+    const via = rank === 0 ? remote.via : this.#options.home?.()
+    const sound = this.#paths.addCandidates(
+      now,
+      addresses.map((address) => (via === undefined ? address : { ...address, via }))
+    )
+    this.#events.push({ type: "Candidates", addresses: sound })
+  }
+
+  /** When the silence of the path in use calls for another; `Infinity` while there is none, or all are being asked. */
+  get #doubtAt(): number {
+    if (this.#paths.inDoubt || !this.#paths.hasOthers) return Number.POSITIVE_INFINITY
+    return this.#liveness.doubtAt(this.#rtt.pto(MAX_ACK_DELAY_MS))
   }
 
   /** Bytes of the largest datagram that both ends and the way to `remote` may take. */
@@ -817,25 +743,58 @@ export class Session {
     this.#recovery.setMaxDatagram(this.#mtu.current)
   }
 
+  // -- keys --------------------------------------------------------------------------------------------------------
+
+  /** Looks before anything is sealed whether the keys are to be replaced. */
+  #keepKeys(now: number): void {
+    const ratchet = this.#ratchet
+    const { sentPackets, sentBytes, nextPacketNumber } = this.#packet
+    if (nextPacketNumber >= LAST_PACKET_NUMBER) this.close(now, CloseCode.Exhausted, "packet numbers used up")
+    if (sentPackets >= ratchet.packetMark || sentBytes >= ratchet.byteMark) {
+      if (ratchet.onWorn(sentPackets) === "spent") this.close(now, CloseCode.Exhausted, "a key is used up")
+    }
+    // Before the peer was heard it may not be able to answer.
+    if (ratchet.wanted && this.#receivedPackets > 0 && !this.#paths.moving) ratchet.begin()
+  }
+
+  #onRekeyAck(frame: Frame.RekeyAck, epochBits: number): Violation | undefined {
+    const result = this.#ratchet.onRekeyAck(frame, epochBits)
+    if (result !== "switched") return result
+    this.#useKeys()
+    // The peer follows when it sees a packet of the new epoch.
+    this.#sender.pingDue = true
+    return undefined
+  }
+
+  /** A packet opened under other keys than the last one's; false for one that the peer cannot have sealed. */
+  #onEpoch(now: number, epochBits: number, packetNumber: number): boolean {
+    const ratchet = this.#ratchet
+    const graceMs = Math.min(3 * this.#rtt.pto(MAX_ACK_DELAY_MS), MAX_REKEY_GRACE_MS)
+    const result = ratchet.onOpened(now, epochBits, packetNumber, graceMs)
+    if (result === "moved") {
+      this.#useKeys()
+      if (this.#live) this.#events.push({ type: "Rekeyed", epoch: ratchet.epoch })
+    }
+    return result !== "forged"
+  }
+
+  #useKeys(): void {
+    const ratchet = this.#ratchet
+    const packet = this.#packet
+    if (packet.epoch === ratchet.epoch) return
+    packet.use(ratchet.send, ratchet.epoch)
+    ratchet.restart(packet.sentPackets, packet.sentBytes)
+  }
+
   // -- life --------------------------------------------------------------------------------------------------------
 
   get #live(): boolean {
     return this.#state === "open" || this.#state === "muted"
   }
 
-  get #deadAt(): number {
-    return this.#unansweredSince + this.#options.deadAfterMs
-  }
-
   /** Three probe timeouts (RFC 9000 section 10.2); a peer that draws its round trips out gets no more for it. */
   get #closingMs(): number {
     return Math.min(3 * this.#rtt.pto(MAX_ACK_DELAY_MS), MAX_CLOSING_MS)
-  }
-
-  /** Only a peer that has been heard can fall silent. */
-  get #stallsAt(): number {
-    const none = this.#stalled || this.#receivedPackets === 0
-    return none ? Number.POSITIVE_INFINITY : this.#unansweredSince + STALL_MS
   }
 
   #reject(outcome: "unopened" | "replayed"): Outcome {
@@ -844,23 +803,15 @@ export class Session {
     return outcome
   }
 
-  /** When a server that was sending falls silent, it may have lost us behind a NAT: a PING shows it where we are. */
-  #askSoon(now: number): void {
-    if (this.#state !== "open" || this.#options.role === "server") return
-    this.#timers.set(Timer.KeepAlive, now + Math.min(this.#options.keepAliveMs, QUIET_MS))
-  }
-
-  #touchKeepAlive(now: number): void {
-    this.#timers.set(Timer.KeepAlive, now + this.#options.keepAliveMs)
-  }
-
   #end(reason: CloseReason): void {
     this.#timers.stopAll()
     this.#recovery.clear()
-    this.#reliable = []
-    this.#datagrams = []
+    this.#sender.clear()
     this.#paths.clear()
-    this.#redundancy.clear()
     this.#events.push({ type: "Closed", reason })
   }
 }
+
+/** Whether a frame says nothing of where its sender wants to be reached (RFC 9000 section 9.1). */
+const isProbing = ({ type }: Frame.Frame): boolean =>
+  type === "PathChallenge" || type === "PathResponse" || type === "NewCid" || type === "Padding"

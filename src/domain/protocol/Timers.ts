@@ -15,19 +15,23 @@ export const Timer = {
   Dead: 5,
   /** End of the closing or draining period. */
   Close: 6,
-  /** Retry of a path challenge. */
+  /** Challenges of paths, and ids of ours to be forgotten. */
   Path: 7,
   /** The peer owes an answer for long enough to try another way. */
   Stall: 8,
   /** The search for the path's MTU goes on. */
   Mtu: 9,
   /** Small packets are sent once more. */
-  Copy: 10
+  Copy: 10,
+  /** A key is to be replaced, or an old one to be forgotten. */
+  Rekey: 11,
+  /** The path in use is silent: others are asked. */
+  Doubt: 12
 } as const
 
 export type Timer = (typeof Timer)[keyof typeof Timer]
 
-const COUNT = 11
+const COUNT = 13
 
 export class Timers {
   readonly #at = new Float64Array(COUNT).fill(Number.POSITIVE_INFINITY)
