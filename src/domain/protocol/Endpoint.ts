@@ -17,7 +17,6 @@ import type { Address } from "./Address.ts"
 import type { Entry, SeenNonce } from "./Admissions.ts"
 import { CloseCode, type CloseReason } from "./CloseCode.ts"
 import * as Compromise from "./Compromise.ts"
-import type * as Congestion from "./Congestion.ts"
 import {
   CONNECTION_ID_LENGTH,
   COURTESY_SESSIONS,
@@ -32,9 +31,10 @@ import {
 } from "./Constants.ts"
 import type { Admission } from "./Credential.ts"
 import { hex } from "./Cursor.ts"
-import { type Deadline, DeadlineHeap } from "./DeadlineHeap.ts"
+import type { Deadline } from "./DeadlineHeap.ts"
 import type { Attempt, DialOptions } from "./Dial.ts"
 import { Dialler } from "./Dialler.ts"
+import type { Caller, Drops, EndpointEvent, EndpointOptions, Handle, Notification } from "./EndpointTypes.ts"
 import * as Envelope from "./Envelope.ts"
 import { Gatekeeper } from "./Gatekeeper.ts"
 import * as HandshakeMessage from "./HandshakeMessage.ts"
@@ -43,132 +43,10 @@ import * as KeySchedule from "./KeySchedule.ts"
 import type { Limits } from "./Limits.ts"
 import type * as Noise from "./Noise.ts"
 import type { DirectionSecrets } from "./PacketWriter.ts"
-import { type Entropy, type KeyPair, NONCE_LENGTH, type Primitives } from "./Primitives.ts"
+import { NONCE_LENGTH } from "./Primitives.ts"
 import { Session } from "./Session.ts"
-import { type Burst, NO_STATS, type SessionEvent, type Stats, type Transmit } from "./SessionTypes.ts"
-
-export interface EndpointOptions {
-  readonly primitives: Primitives
-  readonly entropy: Entropy
-  /** Our static key pair: whom clients reach, or who a client is. */
-  readonly identity: KeyPair
-  readonly limits: Limits
-  /** How many times their first size receive windows may grow to; without it `WINDOW_GROWTH`. */
-  readonly windowGrowth?: number | undefined
-  readonly congestion: Congestion.Factory
-  readonly keepAliveMs: number
-  readonly deadAfterMs: number
-  /** Sessions at a time, half-open ones included. */
-  readonly maxSessions: number
-  /** Which of our sockets new direct paths begin at, its `via`; without it the first. */
-  readonly home?: (() => number | undefined) | undefined
-  /** What may be told of an address: of one by a relay, the relay's own; without it every address as it is. */
-  readonly facing?: ((remote: Address) => Address) | undefined
-  /** Of a server: milliseconds without a word from its client after which it asks. */
-  readonly askMs?: number | undefined
-  /** How dear a way is: 0 direct, 1 and more relayed; without it all are direct. */
-  readonly rank?: ((remote: Address) => number) | undefined
-  /** Bytes of the largest datagram worth trying towards an address; without it `MAX_DATAGRAM_LENGTH` for all. */
-  readonly datagramCeiling?: ((remote: Address) => number) | undefined
-  /** Milliseconds between a session's key rotations; without it `REKEY_INTERVAL_MS`, `Infinity` for never. */
-  readonly rekeyIntervalMs?: number | undefined
-}
-
-/** Names a session, an initiation or a dial of this endpoint; never used twice. */
-export type Handle = number
-
-/** Somebody who opened an initiation with a live credential. */
-export interface Caller {
-  readonly admission: Admission
-  readonly staticKey: Uint8Array
-  /** As the device names itself. */
-  readonly deviceName: string
-  readonly remote: Address
-  /** How far its clock is ahead of ours, ms; the time that its initiation took is in it. */
-  readonly skewMs: number
-}
-
-export type EndpointEvent =
-  | {
-      readonly type: "Initiation"
-      readonly initiation: Handle
-      readonly admission: Admission
-      readonly staticKey: Uint8Array
-      readonly seen: SeenNonce
-      readonly deviceName: string
-      /** The client's clock, ms since 1970. */
-      readonly wallMs: number
-      readonly remote: Address
-    }
-  /** A file's first packet: its device is to be enrolled before it hears from us. */
-  | ({ readonly type: "Enrolling"; readonly session: Handle } & Caller)
-  | {
-      readonly type: "Answered"
-      readonly dial: Handle
-      readonly session: Handle
-      /** Which of the dial's invitations was taken. */
-      readonly invitation: number
-      readonly skewMs: number
-      readonly observed: Address
-      readonly remote: Address
-      readonly enrolment: HandshakeMessage.Enrolment | undefined
-    }
-  | { readonly type: "DialFailed"; readonly dial: Handle; readonly rounds: number }
-  /** Both sides know that the other holds the keys. */
-  | {
-      readonly type: "Connected"
-      readonly session: Handle
-      /** Absent for a session we dialled. */
-      readonly caller: Caller | undefined
-    }
-  | { readonly type: "Session"; readonly session: Handle; readonly event: SessionEvent }
-  | { readonly type: "Closed"; readonly session: Handle; readonly reason: CloseReason; readonly stats: Stats }
-  /** Somebody holds a credential that is not theirs: a burnt file, or a device's psk without its key. */
-  | {
-      readonly type: "Stranger"
-      readonly admission: Admission
-      readonly staticKey: Uint8Array
-      readonly remote: Address
-    }
-  | { readonly type: "Full"; readonly admission: Admission; readonly remote: Address }
-
-/** What a session's peer is told when we burn our secrets, sealed while there were keys. */
-export interface Notification {
-  readonly remote: Address
-  /** Copies, to be sent at `Compromise.NOTIFY_AT_MS`. */
-  readonly datagrams: ReadonlyArray<Uint8Array>
-  /** SHA-256 of the acknowledgement. */
-  readonly expected: Uint8Array
-}
-
-/** Datagrams that led nowhere, by reason. */
-export interface Drops {
-  unknown: number
-  forged: number
-  repeated: number
-  expired: number
-  overBudget: number
-  badHandshake: number
-  stranger: number
-  full: number
-  unopened: number
-  replayed: number
-}
-
-interface Slot extends Deadline {
-  readonly handle: Handle
-  readonly session: Session
-  /** Absent for a session we dialled. */
-  readonly server: { readonly entry: Entry; readonly staticKey: Uint8Array; readonly connectId: string } | undefined
-  readonly dial: Handle | undefined
-  readonly deviceName: string
-  readonly skewMs: number
-  readonly enrols: boolean
-  phase: "half-open" | "deciding" | "up"
-  readonly halfOpenUntil: number
-  heardAt: number
-  dirty: boolean
-}
+import { type Burst, NO_STATS, type Stats, type Transmit } from "./SessionTypes.ts"
+import { type Slot, Slots } from "./Slots.ts"
 
 /** Where a session's connection ids lead: known before the session is. */
 interface Seat {
@@ -195,9 +73,7 @@ export class Endpoint {
   readonly #gatekeeper: Gatekeeper
   readonly #dialler: Dialler
   readonly #routes = new IdTable<Route>()
-  readonly #slots = new Map<Handle, Slot>()
-  readonly #dirty: Array<Slot> = []
-  readonly #deadlines = new DeadlineHeap<Slot>()
+  readonly #slots = new Slots()
   readonly #transmits: Array<Transmit> = []
   readonly #events: Array<EndpointEvent> = []
   readonly #single: Array<Transmit> = []
@@ -224,11 +100,7 @@ export class Endpoint {
 
   /** Sessions in use whose path leads through that socket of ours, or that relay. */
   sessionsVia(via: number): number {
-    let count = 0
-    for (const slot of this.#slots.values()) {
-      if (slot.phase === "up" && !isOver(slot) && (slot.session.remote.via ?? 0) === via) count++
-    }
-    return count
+    return this.#slots.countUp(via)
   }
 
   /** Everything that grows with what arrives, for tests that nothing is left behind. */
@@ -271,11 +143,11 @@ export class Endpoint {
       )
     }
     this.#gatekeeper.dropWhere(({ entry, noise }) => !admits(entry, noise.remoteStatic, false))
-    for (const slot of this.#slots.values()) {
+    for (const slot of this.#slots.all()) {
       if (slot.server === undefined || admits(slot.server.entry, slot.server.staticKey, slot.phase === "up")) continue
       if (slot.phase === "up") slot.session.close(now, CloseCode.Revoked, "this device was revoked")
       else slot.session.abandon()
-      this.#mark(slot)
+      this.#slots.mark(slot)
     }
   }
 
@@ -361,7 +233,7 @@ export class Endpoint {
     const slot = this.#slots.get(handle)
     if (slot === undefined) return
     slot.session.unmute(now)
-    this.#mark(slot)
+    this.#slots.mark(slot)
   }
 
   // -- both --------------------------------------------------------------------------------------------------------
@@ -379,15 +251,15 @@ export class Endpoint {
   /** A session was given something to do. */
   touch(handle: Handle): void {
     const slot = this.#slots.get(handle)
-    if (slot !== undefined) this.#mark(slot)
+    if (slot !== undefined) this.#slots.mark(slot)
   }
 
   /** Tells every session that the server will be at `port` in `inMs`. */
   announcePort(now: number, port: number, inMs: number): void {
-    for (const slot of this.#slots.values()) {
+    for (const slot of this.#slots.all()) {
       if (slot.phase !== "up") continue
       slot.session.announcePort(now, port, inMs)
-      this.#mark(slot)
+      this.#slots.mark(slot)
     }
   }
 
@@ -395,12 +267,12 @@ export class Endpoint {
     const slot = this.#slots.get(handle)
     if (slot === undefined) return
     slot.session.close(now, code, reason)
-    this.#mark(slot)
+    this.#slots.mark(slot)
   }
 
   closeAll(now: number, code: number, reason: string): void {
     this.#dialler.hangUpAll()
-    for (const slot of this.#slots.values()) this.close(now, slot.handle, code, reason)
+    for (const slot of this.#slots.all()) this.close(now, slot.handle, code, reason)
   }
 
   /**
@@ -410,7 +282,7 @@ export class Endpoint {
   compromise(except: ReadonlySet<Handle>): ReadonlyArray<Notification> {
     const { entropy, primitives } = this.#options
     const out: Array<Notification> = []
-    for (const slot of [...this.#slots.values()]) {
+    for (const slot of [...this.#slots.all()]) {
       const token = entropy(SECRET_LENGTH)
       // A session that we dialled may speak before its peer has spoken.
       const speaks = slot.phase === "up" || slot.server === undefined
@@ -485,22 +357,21 @@ export class Endpoint {
     const { unopened, replayed } = session
     if (session.handleDatagrams(now, batch, from, to) > 0) {
       slot.heardAt = now
-      this.#mark(slot)
+      this.#slots.mark(slot)
     }
     this.drops.unopened += session.unopened - unopened
     this.drops.replayed += session.replayed - replayed
   }
 
   handleTimeout(now: number): void {
-    for (let slot = this.#deadlines.expired(now); slot !== undefined; slot = this.#deadlines.expired(now)) {
+    for (let slot = this.#slots.expired(now); slot !== undefined; slot = this.#slots.expired(now)) {
       if (slot.phase !== "up" && slot.server !== undefined && now >= slot.halfOpenUntil) {
         slot.session.abandon()
         this.#remove(slot)
       } else {
-        // What follows from it is known when the session was drained; until then it has no deadline.
-        this.#deadlines.set(slot, Number.POSITIVE_INFINITY)
+        // What follows from it is known when the session was drained.
         slot.session.handleTimeout(now)
-        this.#mark(slot)
+        this.#slots.mark(slot)
       }
     }
     this.#gatekeeper.dropWhere(({ expiresAt }) => now >= expiresAt)
@@ -543,17 +414,12 @@ export class Endpoint {
 
   /** Asks the sessions that may want to send, in turns, until one does. */
   #pollSessions(now: number, poll: (session: Session) => boolean): void {
-    while (this.#dirty.length > 0) {
-      const slot = this.#dirty[0] as Slot
+    for (let slot = this.#slots.next(); slot !== undefined; slot = this.#slots.next()) {
       const sent = poll(slot.session)
-      this.#dirty.shift()
-      if (sent) {
-        this.#dirty.push(slot)
-        return
-      }
-      slot.dirty = false
+      this.#slots.done(sent)
+      if (sent) return
       this.#collect(now, slot)
-      this.#schedule(slot)
+      this.#slots.schedule(slot)
     }
   }
 
@@ -563,7 +429,7 @@ export class Endpoint {
   }
 
   pollTimeout(): number {
-    return Math.min(this.#deadlines.earliest, this.#dialler.deadline, this.#gatekeeper.deadline)
+    return Math.min(this.#slots.deadline, this.#dialler.deadline, this.#gatekeeper.deadline)
   }
 
   // -- handshakes --------------------------------------------------------------------------------------------------
@@ -692,9 +558,8 @@ export class Endpoint {
       heapIndex: -1
     }
     seat.slot = slot
-    this.#slots.set(slot.handle, slot)
+    this.#slots.add(slot)
     for (const id of slot.session.localIds) this.#routes.add(id, seat)
-    this.#schedule(slot)
     return slot
   }
 
@@ -712,30 +577,17 @@ export class Endpoint {
 
   /** Keeps the caps of what is not proven yet: a device with too many half-open sessions loses the oldest of them. */
   #makeRoom(admission: Admission, remote: Address): boolean {
-    let halfOpen = this.#gatekeeper.size
-    let fromHost = 0
-    let open = 0
-    let own = this.#gatekeeper.countOf(admission)
-    let oldest: Slot | undefined
-    for (const slot of this.#slots.values()) {
-      // What is only waiting to be forgotten takes nobody's place.
-      if (isOver(slot)) continue
-      open++
-      if (slot.session.remote.host === remote.host) fromHost++
-      if (slot.phase === "up") continue
-      halfOpen++
-      if (slot.server === undefined || !this.#gatekeeper.isOf(slot.server.entry, admission)) continue
-      own++
-      oldest ??= slot
-    }
-    if (own >= MAX_SESSIONS_PER_CREDENTIAL) {
-      if (oldest === undefined) return false
-      oldest.session.abandon()
-      this.#remove(oldest)
+    const { fromHost, halfOpen, oldestOwn, open, own } = this.#slots.occupancy(remote.host, (entry) =>
+      this.#gatekeeper.isOf(entry, admission)
+    )
+    if (own + this.#gatekeeper.countOf(admission) >= MAX_SESSIONS_PER_CREDENTIAL) {
+      if (oldestOwn === undefined) return false
+      oldestOwn.session.abandon()
+      this.#remove(oldestOwn)
       return true
     }
     return (
-      halfOpen < MAX_HALF_OPEN &&
+      halfOpen + this.#gatekeeper.size < MAX_HALF_OPEN &&
       fromHost < MAX_SESSIONS_PER_HOST &&
       open < this.#options.maxSessions + COURTESY_SESSIONS
     )
@@ -743,17 +595,11 @@ export class Endpoint {
 
   /** A device has one session more: of too many, one that is over is forgotten, or the most silent one is closed. */
   #replace(now: number, slot: Slot, admission: Admission): void {
-    let count = 0
-    let victim: Slot | undefined
-    for (const other of this.#slots.values()) {
-      if (other === slot || other.phase !== "up") continue
-      if (other.server === undefined || !this.#gatekeeper.isOf(other.server.entry, admission)) continue
-      count++
-      if (victim === undefined || silence(other) < silence(victim)) victim = other
-    }
-    if (victim === undefined || count < MAX_SESSIONS_PER_CREDENTIAL) return
+    const isOwn = (entry: Entry): boolean => this.#gatekeeper.isOf(entry, admission)
+    const victim = this.#slots.mostSilent(slot, MAX_SESSIONS_PER_CREDENTIAL, isOwn)
+    if (victim === undefined) return
     victim.session.close(now, CloseCode.Replaced, "a newer session of this device took its place")
-    this.#mark(victim)
+    this.#slots.mark(victim)
     this.#remove(victim)
   }
 
@@ -776,17 +622,22 @@ export class Endpoint {
       else this.#events.push({ type: "Session", session: slot.handle, event })
     }
     if (slot.session.state === "closed") this.#remove(slot)
+    else if (this.#slots.isGone(slot)) {
+      // It had a last word to say, and has said it.
+      slot.session.abandon()
+      slot.session.wipe()
+    }
   }
 
   #onProven(now: number, slot: Slot): void {
     const { server, handle } = slot
     if (server !== undefined) {
-      for (const other of this.#slots.values()) {
+      for (const other of this.#slots.all()) {
         if (other === slot || other.phase !== "half-open" || other.server?.connectId !== server.connectId) continue
         other.session.abandon()
         this.#remove(other)
       }
-      if (this.#countUp() >= this.#options.maxSessions) {
+      if (this.#slots.countUp() >= this.#options.maxSessions) {
         this.#turnAway(now, slot)
         return
       }
@@ -800,13 +651,6 @@ export class Endpoint {
     this.#up(now, slot)
   }
 
-  /** Sessions in use. */
-  #countUp(): number {
-    let count = 0
-    for (const slot of this.#slots.values()) if (slot.phase === "up" && !isOver(slot)) count++
-    return count
-  }
-
   /** Somebody who belongs here hears why there is no room; nobody else learns that we exist. */
   #turnAway(now: number, slot: Slot): void {
     const caller = callerOf(slot)
@@ -816,7 +660,7 @@ export class Endpoint {
     }
     slot.session.unmute(now)
     slot.session.close(now, CloseCode.Busy, "the server has as many sessions as it takes: try again later")
-    this.#mark(slot)
+    this.#slots.mark(slot)
   }
 
   #up(now: number, slot: Slot): void {
@@ -824,26 +668,11 @@ export class Endpoint {
     if (slot.server !== undefined) this.#replace(now, slot, slot.server.entry.admission)
     slot.session.unmute(now)
     this.#events.push({ type: "Connected", session: slot.handle, caller: callerOf(slot) })
-    this.#mark(slot)
-  }
-
-  #mark(slot: Slot): void {
-    if (slot.dirty) return
-    slot.dirty = true
-    this.#dirty.push(slot)
-  }
-
-  /** Takes note of when a session wants to be woken. */
-  #schedule(slot: Slot): void {
-    if (!this.#slots.has(slot.handle)) return
-    const halfOpen = slot.phase !== "up" && slot.server !== undefined
-    const at = slot.session.pollTimeout()
-    this.#deadlines.set(slot, halfOpen ? Math.min(at, slot.halfOpenUntil) : at)
+    this.#slots.mark(slot)
   }
 
   #remove(slot: Slot): void {
-    this.#deadlines.set(slot, Number.POSITIVE_INFINITY)
-    this.#slots.delete(slot.handle)
+    this.#slots.delete(slot)
     for (const id of slot.session.localIds) this.#routes.delete(id)
     slot.session.wipe()
   }
@@ -864,12 +693,6 @@ const follows = ({ bytes, remote }: Transmit, other: Uint8Array): boolean => {
   for (let i = 0; i < CONNECTION_ID_LENGTH; i++) if (bytes[i] !== other[i]) return false
   return true
 }
-
-/** Closed by one side and only remembered for stragglers. */
-const isOver = ({ session }: Slot): boolean => session.state === "closing" || session.state === "draining"
-
-/** When it was last heard; sessions that are over come before all others. */
-const silence = ({ session, heardAt }: Slot): number => (session.state === "open" ? heardAt : Number.NEGATIVE_INFINITY)
 
 const callerOf = ({ server, deviceName, session, skewMs }: Slot): Caller | undefined =>
   server === undefined
