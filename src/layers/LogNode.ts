@@ -1,13 +1,11 @@
 /** Log lines for people: to stderr, and to a file that is rotated by size. Journals add their own time stamps, files ours. */
-import * as Fs from "node:fs"
-import { dirname } from "node:path"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import type * as LogLevel from "effect/LogLevel"
 import * as References from "effect/References"
-import * as Folders from "./Folders.ts"
+import { RotatingFile } from "./RotatingFile.ts"
 
 export interface Options {
   readonly level: "trace" | "debug" | "info" | "warning" | "error"
@@ -40,44 +38,12 @@ const textOf = (message: unknown, cause: Cause.Cause<unknown>): string => {
   return oneLine(words.join(" "))
 }
 
-class LogFile {
-  readonly #path: string
-  readonly #options: Options
-  #descriptor: number
-  #size: number
-
-  constructor(path: string, options: Options) {
-    this.#path = path
-    this.#options = options
-    Folders.make(dirname(path))
-    this.#descriptor = Fs.openSync(path, "a", 0o600)
-    this.#size = Fs.fstatSync(this.#descriptor).size
-  }
-
-  /** A log that cannot be written must not stop the program. */
-  write(line: string): void {
-    try {
-      if (this.#size + line.length > this.#options.maxSizeBytes && this.#size > 0) this.#rotate()
-      this.#size += Fs.writeSync(this.#descriptor, line)
-    } catch {
-      this.#size = 0
-    }
-  }
-
-  close(): void {
-    Fs.closeSync(this.#descriptor)
-  }
-
-  #rotate(): void {
-    const { backupCount } = this.#options
-    Fs.closeSync(this.#descriptor)
-    if (backupCount === 0) Fs.rmSync(this.#path, { force: true })
-    for (let i = backupCount; i > 0; i--) {
-      const from = i === 1 ? this.#path : `${this.#path}.${i - 1}`
-      if (Fs.existsSync(from)) Fs.renameSync(from, `${this.#path}.${i}`)
-    }
-    this.#descriptor = Fs.openSync(this.#path, "a", 0o600)
-    this.#size = 0
+/** A log that cannot be written must not stop the program. */
+const writeTo = (file: RotatingFile, line: string): void => {
+  try {
+    file.write(line)
+  } catch {
+    // Nobody is left who could be told.
   }
 }
 
@@ -90,7 +56,7 @@ export const layer = (options: Options): Layer.Layer<never> =>
         file === undefined
           ? undefined
           : yield* Effect.acquireRelease(
-              Effect.try({ try: () => new LogFile(file, options), catch: (cause) => cause }),
+              Effect.try({ try: () => new RotatingFile(file, options), catch: (cause) => cause }),
               (opened) => Effect.sync(() => opened.close())
             ).pipe(
               Effect.catch((cause) =>
@@ -103,7 +69,7 @@ export const layer = (options: Options): Layer.Layer<never> =>
       const logger = Logger.make<unknown, void>(({ cause, date, logLevel, message }) => {
         const text = textOf(message, cause)
         if (options.stderr) process.stderr.write(`${logLevel.toLowerCase()}: ${text}\n`)
-        log?.write(`${date.toISOString()} ${logLevel.toLowerCase()} ${text}\n`)
+        if (log !== undefined) writeTo(log, `${date.toISOString()} ${logLevel.toLowerCase()} ${text}\n`)
       })
       // --log-level, where it was given, is in force already.
       const given = yield* References.MinimumLogLevel
