@@ -275,9 +275,10 @@ const spread = (sockets: Layer.Layer<UdpSocket>) =>
   Layer.effect(
     UdpSocket,
     Effect.gen(function* () {
-      const { bind, implementation } = yield* UdpSocket
+      const { addresses, bind, implementation } = yield* UdpSocket
       let next = 0
       return UdpSocket.of({
+        addresses,
         implementation,
         bind: ({ port }) => bind({ host: `127.0.0.${1 + (next++ % HOSTS)}`, port })
       })

@@ -8,7 +8,7 @@
  * own modules, which take a third of the time until `--help` is out: each is loaded when one of its members is first used.
  */
 import { hash } from "node:crypto"
-import { mkdirSync, writeFileSync } from "node:fs"
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { builtinModules, createRequire } from "node:module"
 import { dirname } from "node:path"
 import { build, type Metafile, type Plugin } from "esbuild"
@@ -45,6 +45,21 @@ const lateBuiltins: Plugin = {
   }
 }
 
+/** Reads its own package.json while it loads, which is not beside the bundle. */
+const SSDP = /@achingbrain\/ssdp\/dist\/src\/ssdp\.js$/
+const MANIFEST = "req('../../package.json')"
+
+const withoutManifest: Plugin = {
+  name: "without-manifest",
+  setup: ({ onLoad }) => {
+    onLoad({ filter: SSDP }, ({ path }) => {
+      const source = readFileSync(path, "utf8")
+      if (!source.includes(MANIFEST)) throw new Error(`${path} does not read ${MANIFEST} any more`)
+      return { contents: source.replace(MANIFEST, '{ name: "ssdp", version: "0" }'), loader: "js" }
+    })
+  }
+}
+
 /** Paths are below `root`; what was bundled is answered. Source map and legal comments are put beside the file. */
 export const bundle = async (root: string, entry: string, outfile: string): Promise<Metafile> => {
   const { metafile, outputFiles } = await build({
@@ -66,7 +81,7 @@ export const bundle = async (root: string, entry: string, outfile: string): Prom
     metafile: true,
     write: false,
     logLevel: "warning",
-    plugins: [lateBuiltins],
+    plugins: [lateBuiltins, withoutManifest],
     define: { "import.meta.url": "__moduleUrl", "import.meta.dirname": "__dirname" },
     banner: { js: '"use strict";const __moduleUrl=require("node:url").pathToFileURL(__filename).href;' }
   })

@@ -5,6 +5,8 @@
 import * as Rpc from "effect/rpc/Rpc"
 import * as RpcGroup from "effect/rpc/RpcGroup"
 import * as Schema from "effect/Schema"
+import * as AuditEvent from "./AuditEvent.ts"
+import * as CredentialFile from "./CredentialFile.ts"
 import { DeviceId, DeviceName, Role } from "./Device.ts"
 
 /**
@@ -19,11 +21,16 @@ export class ControlError extends Schema.TaggedError<ControlError>()("ControlErr
 }) {}
 
 /** Whether the server reaches the llm tier; `since` in ms since 1970. */
-export const LlmLinkState = Schema.Struct({ connected: Schema.Boolean, since: Schema.Finite })
+export const LlmLinkState = Schema.Struct({
+  connected: Schema.Boolean,
+  since: Schema.Finite,
+  /** The llm tier's static key, 64 hexadecimal digits, once the server knows it. */
+  key: Schema.optionalKey(Schema.String)
+})
 export type LlmLinkState = typeof LlmLinkState.Type
 
 export const Status = Schema.Struct({
-  tier: Schema.Literals(["server", "llm"]),
+  tier: Schema.Literals(["server", "llm", "rendezvous"]),
   version: Schema.String,
   name: Schema.String,
   pid: Schema.Int,
@@ -84,7 +91,68 @@ const Revoke = Rpc.make("Revoke", { payload: { id: Schema.String }, success: Dev
 
 const NewCredential = Rpc.make("NewCredential", { success: IssuedCredential, error: ControlError })
 
+/** What a device keeps so as to find the server again: everything that may have changed since it enrolled. */
+export const Reach = Schema.Struct({
+  serverName: Schema.String,
+  /** Finds the server's ports; 32 bytes. */
+  portSeed: Schema.Uint8ArrayFromBase64,
+  /** Milliseconds that the server keeps a port; 0 where it never changes. */
+  portPeriodMs: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 86_400_000 })),
+  /** Where the server is now, best first. */
+  candidates: Schema.Array(CredentialFile.Candidate).check(Schema.isMaxLength(16)),
+  natTraversal: CredentialFile.NatTraversal
+})
+export type Reach = typeof Reach.Type
+
+const GetReach = Rpc.make("Reach", { success: Reach, error: ControlError })
+
+/** Records that are asked for at a time, at most. */
+export const MAX_AUDIT_RECORDS = 10_000
+
+/** What happened: the newest `limit` records that fit, the oldest of them first. Only for the owner. */
+const GetAudit = Rpc.make("Audit", {
+  payload: {
+    /** Milliseconds since 1970. */
+    since: Schema.optionalKey(Schema.Finite),
+    kinds: Schema.optionalKey(Schema.Array(Schema.Literals(AuditEvent.KINDS)).check(Schema.isMaxLength(64))),
+    limit: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: MAX_AUDIT_RECORDS }))
+  },
+  success: AuditEvent.Record,
+  error: ControlError,
+  stream: true
+})
+
+/** What an answer file made the server do. */
+export const Punched = Schema.Struct({
+  /** The credential that the device comes with: 32 hexadecimal digits. */
+  credential: DeviceId,
+  /** `host:port`: where datagrams are sent. */
+  candidates: Schema.Array(Schema.String),
+  /** For so long. */
+  durationMs: Schema.Finite
+})
+
+/** Sends datagrams to where the device that has written this answer file (one line) is. Only from the server's home. */
+const Answer = Rpc.make("Answer", {
+  payload: { line: Schema.String.check(Schema.isMaxLength(4096)) },
+  success: Punched,
+  error: ControlError
+})
+
+/** Burns all keys of the server. Only from its own home: a device says COMPROMISED on the wire. Answers once it is certain. */
+const Compromised = Rpc.make("Compromised", { error: ControlError })
+
 /** Tags are `Control.Status`, `Control.Watch`, ...: unique over all groups. */
-export class ControlRpc extends RpcGroup.make(GetStatus, Watch, Echo, Devices, Rename, Revoke, NewCredential).prefix(
-  "Control."
-) {}
+export class ControlRpc extends RpcGroup.make(
+  GetStatus,
+  Watch,
+  Echo,
+  Devices,
+  Rename,
+  Revoke,
+  NewCredential,
+  GetReach,
+  Answer,
+  GetAudit,
+  Compromised
+).prefix("Control.") {}

@@ -99,13 +99,20 @@ export const Candidate = Schema.Struct({
 })
 export type Candidate = typeof Candidate.Type
 
+/** A relay and leave to use it; without a ticket nothing comes of it. */
+export const RendezvousServer = Schema.Struct({
+  server: Server,
+  ticket: Bytes.base64(Constants.RENDEZVOUS_TICKET_LENGTH)
+})
+export type RendezvousServer = typeof RendezvousServer.Type
+
 /** Servers that help two hosts behind NATs to meet, `host:port`; `timeout` in seconds. */
 export const NatTraversal = Schema.Struct({
   stun: Schema.Array(Server).check(Schema.isMaxLength(MAX_ENTRIES)),
   turn: Schema.Array(Schema.Struct({ server: Server, username: Bytes.line(256), password: Bytes.line(256) })).check(
     Schema.isMaxLength(MAX_ENTRIES)
   ),
-  rendezvous: Schema.Array(Server).check(Schema.isMaxLength(MAX_ENTRIES)),
+  rendezvous: Schema.Array(Schema.Union([RendezvousServer, Server])).check(Schema.isMaxLength(MAX_ENTRIES)),
   timeout: Seconds
 })
 export type NatTraversal = typeof NatTraversal.Type

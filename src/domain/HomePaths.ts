@@ -49,6 +49,10 @@ export interface ServerPaths {
   readonly configFile: string
   /** 0600: the key that `.sec` files are encrypted under, when the environment gives none. */
   readonly bootstrapKey: string
+  /** Lines that rendezvous have printed, one for each that this server may use. */
+  readonly rendezvousKey: string
+  /** 0600: what its TURN servers take, when the environment does not say. */
+  readonly turnCredentials: string
   readonly security: string
   /** The credential file of the hour. */
   readonly credential: string
@@ -72,11 +76,15 @@ export interface ServerPaths {
   readonly nonces: string
   /** Stands from the moment COMPROMISED begins until its deletions are done. */
   readonly tombstone: string
+  /** Fingerprints of all that COMPROMISED has burned here: none of it may come back. */
+  readonly burnt: string
   readonly run: string
   readonly control: string
   readonly lock: string
   readonly logs: string
   readonly log: string
+  /** What happened: JSON lines. */
+  readonly audit: string
   /** Default base path of the files that clients see; both tiers serve it. */
   readonly data: string
 }
@@ -92,6 +100,8 @@ export const server = (home: string): ServerPaths => {
     config,
     configFile: join(config, "server.yaml"),
     bootstrapKey: join(config, "bootstrap.key"),
+    rendezvousKey: join(config, "rendezvous.key"),
+    turnCredentials: join(config, "turn.credentials"),
     security,
     ...credentials(security),
     identity,
@@ -103,11 +113,13 @@ export const server = (home: string): ServerPaths => {
     llmHints: join(identity, "llm.hints"),
     nonces: join(identity, "nonces"),
     tombstone: join(identity, "tombstone"),
+    burnt: join(security, "burnt.json"),
     run,
     control: join(run, "control.sock"),
     lock: join(run, "lock"),
     logs,
     log: join(logs, "clawchat.log"),
+    audit: join(logs, "audit.log"),
     data: join(home, "data")
   }
 }
@@ -134,7 +146,10 @@ export interface LlmPaths {
   readonly staticKey: string
   /** Handshake nonces that are still to be remembered. */
   readonly nonces: string
+  /** Folder: the static key of each device that has spoken to this tier. */
+  readonly devices: string
   readonly tombstone: string
+  readonly burnt: string
   readonly llmLink: string
   readonly llmPublicKey: string
   readonly serverPublicKey: string
@@ -160,7 +175,9 @@ export const llm = (home: string): LlmPaths => {
     identity,
     staticKey: join(identity, "static.key"),
     nonces: join(identity, "nonces"),
+    devices: join(identity, "devices"),
     tombstone: join(identity, "tombstone"),
+    burnt: join(root, "burnt.json"),
     ...link(join(home, "identity")),
     context: join(root, "context"),
     database: join(root, "clawchat.db"),
@@ -170,6 +187,30 @@ export const llm = (home: string): LlmPaths => {
     logs,
     log: join(logs, "clawchat.log"),
     data: join(home, "data")
+  }
+}
+
+/** The rendezvous' part of a home, below `rendezvous/`: it may be a host's whole home or share one. */
+export interface RendezvousPaths {
+  readonly home: string
+  /** What servers and relay share: tickets are made with it. */
+  readonly key: string
+  /** UDP port of the last run, which is known outside. */
+  readonly lastPort: string
+  readonly control: string
+  readonly lock: string
+  readonly log: string
+}
+
+export const rendezvous = (home: string): RendezvousPaths => {
+  const root = join(home, "rendezvous")
+  return {
+    home,
+    key: join(root, "identity", "relay.key"),
+    lastPort: join(root, "identity", "port"),
+    control: join(root, "run", "control.sock"),
+    lock: join(root, "run", "lock"),
+    log: join(root, "logs", "clawchat.log")
   }
 }
 
@@ -184,6 +225,7 @@ export interface ClientPaths {
   /** An enrolment that has not been confirmed yet. */
   readonly pending: string
   readonly tombstone: string
+  readonly burnt: string
   readonly drafts: string
   readonly run: string
   readonly control: string
@@ -204,6 +246,7 @@ export const client = (home: string): ClientPaths => {
     server: join(identity, "server.json"),
     pending: join(identity, "pending.json"),
     tombstone: join(identity, "tombstone"),
+    burnt: join(home, "burnt.json"),
     drafts: join(home, "drafts"),
     run,
     control: join(run, "control.sock"),

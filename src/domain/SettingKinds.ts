@@ -5,6 +5,7 @@
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { canonicalHost } from "./protocol/AddressCodec.ts"
+import * as ServerName from "./ServerName.ts"
 
 /** What a value may depend on besides its text. */
 export interface Context {
@@ -181,3 +182,12 @@ export const secret = (minLength: number, maxLength: number, spaces: "spaces" | 
   }
   return kind
 }
+
+/** Servers as `host:port`, separated by commas, or `none`; a port may be missing where there is a usual one. */
+export const servers = (max: number, defaultPort?: number): Kind<ReadonlyArray<ServerName.ServerName>> =>
+  make(`at most ${max} servers as host:port, separated by commas, or "none"`, (text) => {
+    if (text === "none") return []
+    const words = text.split(",").map((word) => word.trim())
+    const names = words.map((word) => ServerName.parse(word, defaultPort))
+    return names.length <= max && names.every((name) => name !== undefined) ? names : undefined
+  })

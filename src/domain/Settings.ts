@@ -8,7 +8,9 @@
 import * as Result from "effect/Result"
 import * as HomePaths from "./HomePaths.ts"
 import { Provider } from "./Llm.ts"
+import { STUN_PORT } from "./ServerName.ts"
 import * as Kinds from "./SettingKinds.ts"
+import { MAX_LENGTH as TURN_LENGTH } from "./TurnCredentials.ts"
 
 /** Which of the shipped files shows a setting; `environment` is for secrets, which stand in no YAML. */
 export type Place = "server" | "client" | "both" | "environment"
@@ -29,6 +31,9 @@ export type FlagName =
   | "context-dir"
   | "base-path"
   | "log-file"
+  | "stun"
+  | "rendezvous"
+  | "turn"
 export type Flags = { readonly [Name in FlagName]?: string | number | boolean | undefined }
 
 interface Details {
@@ -80,7 +85,7 @@ const table = (read: Read, role: Role) => ({
       env: "CLAWCHAT_SERVER_IP",
       flag: "ip"
     }),
-    /** UDP port of the socket; when unset that of the last run, and at the first start a random one of 49152-65535. */
+    /** UDP port of the socket; when unset one of 49152-65535 that changes by itself. */
     port: read("server.port", Kinds.autoOr(Kinds.port), {
       in: "server",
       default: "auto",
@@ -138,16 +143,15 @@ const table = (read: Read, role: Role) => ({
     })
   },
   encryption: {
-    keyRotationIntervalMs: read("encryption.key_rotation_interval", Kinds.duration(10 * SECOND, DAY), {
+    /** How long a session's keys are used; a tenth more or less, so that sessions do not move together. */
+    keyRotationIntervalMs: read("encryption.key_rotation_interval", Kinds.duration(SECOND, DAY), {
       in: "both",
-      default: "1 hour",
-      later: true
+      default: "1 hour"
     }),
     /** How long an old server port is served after a change. */
-    gracePeriodMs: read("encryption.grace_period", Kinds.duration(10 * SECOND, HOUR), {
-      in: "both",
-      default: "5 minutes",
-      later: true
+    gracePeriodMs: read("encryption.grace_period", Kinds.duration(SECOND, HOUR), {
+      in: "server",
+      default: "5 minutes"
     })
   },
   networking: {
@@ -156,10 +160,15 @@ const table = (read: Read, role: Role) => ({
       default: "60 seconds",
       later: true
     }),
+    /** How long the server keeps one port; a fixed port is kept for ever. */
+    portRotationIntervalMs: read("networking.port_rotation_interval", Kinds.duration(5 * SECOND, DAY), {
+      in: "server",
+      default: "1 hour"
+    }),
     /** Longest wait of a client between two attempts to reach the server again. */
     retryIntervalMs: read("networking.retry_interval", Kinds.duration(SECOND, HOUR), {
       in: "client",
-      default: "5 seconds"
+      default: "30 seconds"
     }),
     /** Silence after which a PING keeps the NAT's mapping. */
     keepaliveIntervalMs: read("networking.keepalive_interval", Kinds.duration(SECOND, 10 * MINUTE), {
@@ -167,7 +176,40 @@ const table = (read: Read, role: Role) => ({
       default: "15 seconds"
     }),
     /** Learn by STUN which kind of NAT is there. */
-    natDetection: read("networking.nat_detection", Kinds.flag, { in: "both", default: "true", later: true }),
+    natDetection: read("networking.nat_detection", Kinds.flag, { in: "both", default: "true" }),
+    /** Have the router forward our port; by default where the server has only private addresses and no other port is announced. */
+    portMapping: read("networking.port_mapping", Kinds.autoOr(Kinds.flag), { in: "server", default: "auto" }),
+    /** STUN servers, asked for this host's public address and for what its NAT does. */
+    stun: read("networking.stun", Kinds.servers(8, STUN_PORT), {
+      in: "both",
+      default: "none",
+      env: "CLAWCHAT_STUN",
+      flag: "stun"
+    }),
+    /** Relays that carry sessions where no direct way is found; when none is named, all whose lines are in the key file. */
+    rendezvous: read("networking.rendezvous", Kinds.servers(4), {
+      in: "server",
+      default: "none",
+      env: "CLAWCHAT_RENDEZVOUS",
+      flag: "rendezvous"
+    }),
+    /** The lines that the relays have printed, with commas between them. */
+    rendezvousKey: read("networking.rendezvous_key", Kinds.secret(16, 1024, "no spaces"), {
+      in: "environment",
+      default: "",
+      env: "CLAWCHAT_RENDEZVOUS_KEY"
+    }),
+    /** TURN servers that carry sessions where no direct way is found. */
+    turn: read("networking.turn", Kinds.servers(2, STUN_PORT), {
+      in: "server",
+      default: "none",
+      env: "CLAWCHAT_TURN",
+      flag: "turn"
+    }),
+    /** What they take: a user's name and password, or a secret that names for a time are made from. */
+    turnUsername: turnSecret(read, "networking.turn_username", "CLAWCHAT_TURN_USERNAME"),
+    turnPassword: turnSecret(read, "networking.turn_password", "CLAWCHAT_TURN_PASSWORD"),
+    turnSecret: turnSecret(read, "networking.turn_secret", "CLAWCHAT_TURN_SECRET"),
     /** Silence of the peer after which a session is dead. */
     idleTimeoutMs: read("networking.idle_timeout", Kinds.duration(5 * SECOND, DAY), {
       in: "both",
@@ -198,7 +240,7 @@ const table = (read: Read, role: Role) => ({
     /** Absolute path; undefined for no file. */
     file: read(
       "logging.file",
-      Kinds.pathOrNone((home) => (role === "llm" ? HomePaths.llm(home).log : HomePaths.server(home).log)),
+      Kinds.pathOrNone((home) => logOf(role, home)),
       { in: "server", default: "auto", env: "CLAWCHAT_LOG_FILE", flag: "log-file" }
     ),
     maxSizeBytes: read("logging.max_size", Kinds.size(4096, 1024 ** 4), { in: "server", default: "10 MiB" }),
@@ -265,10 +307,18 @@ const table = (read: Read, role: Role) => ({
   }
 })
 
+const logOf = (role: Role, home: string): string => {
+  if (role === "llm") return HomePaths.llm(home).log
+  return role === "rendezvous" ? HomePaths.rendezvous(home).log : HomePaths.server(home).log
+}
+
+const turnSecret = (read: Read, key: string, env: string) =>
+  read(key, Kinds.secret(1, TURN_LENGTH, "spaces"), { in: "environment", default: "", env })
+
 const apiKey = (read: Read, key: string, env: string) =>
   read(key, Kinds.secret(1, 1024, "no spaces"), { in: "environment", default: "", env })
 
-export type Role = "server" | "llm" | "client"
+export type Role = "server" | "llm" | "rendezvous" | "client"
 /** The settings in force. */
 export type Values = ReturnType<typeof table>
 

@@ -3,9 +3,9 @@
  *
  *     client -> server    0x01                        Effect RPC, groups Control and Files, NDJSON
  *     client -> server    0x02 | version              to be spliced to the llm tier; the server reads no further
- *     server -> llm tier  0x02 | version | device 16  Effect RPC, group Chat, NDJSON, on behalf of that device
+ *     server -> llm tier  0x02 | version | device 16  sealed (protocol/SealedStream.ts): Effect RPC, group Chat, NDJSON
  *
- * The version byte lets end-to-end sealing follow: version 1 is plain RPC.
+ * Version 2 is sealed between client and llm tier, which refuses all others: version 1 was plain RPC.
  */
 import { CREDENTIAL_ID_LENGTH } from "./protocol/Constants.ts"
 import { concat } from "./protocol/Cursor.ts"
@@ -13,7 +13,7 @@ import { concat } from "./protocol/Cursor.ts"
 export const SERVER = 0x01
 export const LLM = 0x02
 /** What version byte an `llm` stream of this build carries. */
-export const LLM_VERSION = 1
+export const LLM_VERSION = 2
 /** Bytes after the kind, by kind, as the tier that accepts the stream reads them. */
 export const LLM_TIER_HEADER_LENGTH = 2 + CREDENTIAL_ID_LENGTH
 
@@ -31,5 +31,11 @@ export const Code = {
   /** The first bytes made no sense, or a version is not spoken here. */
   Unknown: 0x102,
   /** This device has as many streams to the llm tier as it may. */
-  TooMany: 0x103
+  TooMany: 0x103,
+  /** The seal does not hold: another key, or bytes that were changed, left out, repeated or cut off. */
+  NotSealed: 0x104,
+  /** The sealed session is not known here any more: a stream with a handshake makes a new one. */
+  Renew: 0x105,
+  /** The llm tier knows this device by another key, or takes on no more devices. */
+  Stranger: 0x106
 } as const

@@ -53,6 +53,7 @@ export class DgramSocket {
   protected closed = false
   readonly #socket: Socket
   readonly #v6: boolean
+  readonly #via: number | undefined
   #wakeScheduled = false
   // Neighbouring datagrams mostly share their other end: keeping the last one saves an object and a parse for each.
   #lastSource: Address = { host: "", port: 0 }
@@ -62,13 +63,14 @@ export class DgramSocket {
   /** Those whose buffers libuv still needs. */
   readonly #waiting: Array<() => void> = []
 
-  constructor(socket: Socket, v6: boolean) {
+  constructor(socket: Socket, v6: boolean, via: number | undefined) {
     const { address, port } = socket.address()
     this.address = { host: plainHost(address), port }
     this.queue = new ReceiveQueue(format(this.address))
     this.#socket = socket
     this.receiveBuffer = receiveBufferOf(socket)
     this.#v6 = v6
+    this.#via = via
     socket.on("message", (bytes, source) => this.#onMessage(bytes, source))
     // Errors of receive calls (ICMP on some systems) concern single datagrams.
     socket.on("error", () => {})
@@ -131,7 +133,8 @@ export class DgramSocket {
     if (source.port === 0) return
     if (source.address !== this.#lastSourceText || source.port !== this.#lastSource.port) {
       this.#lastSourceText = source.address
-      this.#lastSource = { host: plainHost(source.address), port: source.port }
+      const address = { host: plainHost(source.address), port: source.port }
+      this.#lastSource = this.#via === undefined ? address : { ...address, via: this.#via }
     }
     // Not the Buffer itself: its `slice` would not copy, unlike that of the Uint8Array the contract promises.
     this.arrived(new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length), this.#lastSource)
@@ -230,7 +233,7 @@ export const open = (options: BindOptions): Effect.Effect<DgramSocket, UdpSocket
     } catch {
       // The system's own sizes will do.
     }
-    return new DgramSocket(socket, v6)
+    return new DgramSocket(socket, v6, options.via)
   })
 
 /** A socket on a descriptor that is bound already; closing it is the socket's affair once this succeeds. */

@@ -32,5 +32,5 @@ const rules = (program: string, args: ReadonlyArray<string>): Effect.Effect<stri
 export const inputDefault: Effect.Effect<Firewall.InputDefault> = Effect.gen(function* () {
   if (process.platform !== "linux" || process.geteuid?.() !== 0) return "unknown"
   const nft = Firewall.ofNft(yield* rules("nft", ["-j", "list", "ruleset"]))
-  return nft === "unknown" ? Firewall.ofIptables(yield* rules("iptables", ["-S", "INPUT"])) : nft
+  return nft === "unknown" ? Firewall.ofIptables(yield* rules("iptables", ["-S"])) : nft
 })

@@ -5,7 +5,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Compromise from "../domain/protocol/Compromise.ts"
-import type { Notification } from "../domain/protocol/Endpoint.ts"
+import type { Notification } from "../domain/protocol/EndpointTypes.ts"
 import type { Primitives } from "../domain/protocol/Primitives.ts"
 import type * as Transport from "../services/Transport.ts"
 import type { Burst } from "../services/UdpSocket.ts"

@@ -350,14 +350,24 @@ const historyLine = (line: string): string => `${line}\n`
 const makeReader = Effect.fnUntraced(function* (stdin: NodeJS.ReadStream) {
   const decoder = new TextDecoder()
   let chunks: AsyncIterator<Uint8Array> | undefined
+  /** What is being read: who reads next gets it, should its reader have lost interest. */
+  let pending: Promise<IteratorResult<Uint8Array>> | undefined
   /** Done at the end, also when reading fails. */
   const chunk: Effect.Effect<string, Cause.Done> = Effect.callback((resume) => {
     chunks ??= stdin[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>
-    chunks.next().then(
-      ({ done, value }) =>
-        resume(done === true ? Cause.done() : Effect.succeed(decoder.decode(value, { stream: true }))),
+    pending ??= chunks.next()
+    let isWanted = true
+    pending.then(
+      ({ done, value }) => {
+        if (!isWanted) return
+        pending = undefined
+        resume(done === true ? Cause.done() : Effect.succeed(decoder.decode(value, { stream: true })))
+      },
       () => resume(Cause.done())
     )
+    return Effect.sync(() => {
+      isWanted = false
+    })
   })
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {

@@ -18,6 +18,8 @@ export type HostLink = LinkOptions | { readonly up: LinkOptions; readonly down: 
 export interface SimulatedSocket {
   readonly address: Address
   readonly queue: ReceiveQueue
+  /** What sources of its datagrams are stamped with. */
+  readonly via: number | undefined
 }
 
 /** Takes a datagram that a socket sends, and its buffer. */
@@ -47,7 +49,11 @@ export class SimulatedHost {
     this.up = new SimulatedLink(up, random.fork("up"))
     this.down = new SimulatedLink(down, random.fork("down"))
     this.#nextPort = random.below(EPHEMERAL_PORTS)
-    this.layer = Layer.succeed(UdpSocket, { implementation: "simulated", bind: bindOn(this, send, probes) })
+    this.layer = Layer.succeed(UdpSocket, {
+      implementation: "simulated",
+      addresses: Effect.sync(() => this.addresses),
+      bind: bindOn(this, send, probes)
+    })
   }
 
   /** New properties of both directions from now on. */
@@ -58,14 +64,14 @@ export class SimulatedHost {
   }
 
   /** A socket, or why there is none. */
-  open({ host, port }: BindOptions): SimulatedSocket | "Busy" | "Unavailable" | "Other" {
+  open({ host, port, via }: BindOptions): SimulatedSocket | "Busy" | "Unavailable" | "Other" {
     if (isIP(host) === 0) return "Unavailable"
     if (!(isWildcard(host) || isLoopback(host) || this.addresses.includes(host))) return "Unavailable"
     if (port !== 0 && !isPort(port)) return "Other"
     const chosen = port === 0 ? this.#freePort(host) : port
     if (chosen === undefined || this.#taken(host, chosen)) return "Busy"
     const address = { host, port: chosen }
-    const socket = { address, queue: new ReceiveQueue(format(address)) }
+    const socket = { address, queue: new ReceiveQueue(format(address)), via }
     this.#sockets.set(chosen, [...(this.#sockets.get(chosen) ?? []), socket])
     return socket
   }

@@ -219,7 +219,8 @@ class Core {
     const reachable = isLoopback(to.host) || (host.connected && host.addresses.includes(to.host))
     const socket = reachable ? host.socketFor(to) : undefined
     // A copy: the buffer is the receiver's, and a duplicate has one of its own.
-    if (socket?.queue.pushUnsafe({ bytes: new Uint8Array(bytes), remote: from })) {
+    const remote = socket?.via === undefined ? from : { ...from, via: socket.via }
+    if (socket?.queue.pushUnsafe({ bytes: new Uint8Array(bytes), remote })) {
       reached.add(socket)
       this.#trace(now, "delivered", from, to, bytes)
     } else {

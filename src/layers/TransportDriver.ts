@@ -1,5 +1,5 @@
 /**
- * Runs one protocol Endpoint on one socket: the receive loop, the deadline loop, and the users' commands all meet in the
+ * Runs one protocol Endpoint on its sockets: the receive loops, the deadline loop, and the users' commands all meet in the
  * synchronous core and leave it through `drain`, which sends what the core wants sent and tells waiters what happened.
  * Effects stand around batches; per datagram there are plain calls only.
  */
@@ -9,14 +9,28 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
+import type * as Scope from "effect/Scope"
+import type { Address } from "../domain/protocol/Address.ts"
+import type { Carrier } from "../domain/protocol/Carrier.ts"
 import type { CloseReason } from "../domain/protocol/CloseCode.ts"
 import { MAX_PACKET_LENGTH } from "../domain/protocol/Constants.ts"
-import type { Endpoint, EndpointEvent, Handle } from "../domain/protocol/Endpoint.ts"
-import type { Session, SessionEvent } from "../domain/protocol/Session.ts"
+import type { Endpoint } from "../domain/protocol/Endpoint.ts"
+import type { EndpointEvent, Handle } from "../domain/protocol/EndpointTypes.ts"
+import type { Primitives } from "../domain/protocol/Primitives.ts"
+import type { Session } from "../domain/protocol/Session.ts"
+import type { SessionEvent, Stats } from "../domain/protocol/SessionTypes.ts"
 import type { Priority } from "../domain/protocol/Streams.ts"
-import { type Connection, TransportError, type TransportStream } from "../services/Transport.ts"
-import type { BoundSocket, Burst } from "../services/UdpSocket.ts"
+import {
+  type Compromised,
+  type Connection,
+  type Happening,
+  TransportError,
+  type TransportStream
+} from "../services/Transport.ts"
+import type { BoundSocket, Burst, Datagram } from "../services/UdpSocket.ts"
+import { acknowledgements, LastWords, sendAll } from "./LastWords.ts"
 import { Mailbox } from "./Mailbox.ts"
+import type { Ways } from "./Ways.ts"
 
 /** Bytes of datagrams handed to the socket at once. */
 const ARENA_BYTES = 5 * 65_536
@@ -24,6 +38,8 @@ const ARENA_BYTES = 5 * 65_536
 const READ_BYTES = 262_144
 /** Received unreliable datagrams that wait for a reader; the oldest go first. */
 const DATAGRAM_QUEUE = 256
+/** Happenings of a connection that wait for a reader; the oldest go first. */
+const HAPPENING_QUEUE = 64
 /** Milliseconds: timers beyond 2^31 - 1 fire at once. */
 const MAX_SLEEP_MS = 3_600_000
 
@@ -66,11 +82,16 @@ class ConnectionState {
   readonly streams = new Map<number, StreamState>()
   readonly accepted = new Mailbox<TransportStream, TransportError>()
   readonly datagrams = new Mailbox<Uint8Array, TransportError>(DATAGRAM_QUEUE)
+  readonly happened = new Mailbox<Happening, TransportError>(HAPPENING_QUEUE)
+  readonly compromised = Deferred.makeUnsafe<Compromised>()
+  credential = ""
   readonly room = Latch.makeUnsafe(false)
   readonly stalled = Latch.makeUnsafe(false)
   readonly answering = Latch.makeUnsafe(true)
   readonly closed = Deferred.makeUnsafe<CloseReason>()
   failure: TransportError | undefined
+  /** As they were at the end. */
+  stats: Stats | undefined
 
   fail(reason: CloseReason): void {
     const error = closedError(reason)
@@ -78,6 +99,7 @@ class ConnectionState {
     for (const stream of this.streams.values()) stream.fail(error)
     this.accepted.failUnsafe(error)
     this.datagrams.failUnsafe(error)
+    this.happened.failUnsafe(error)
     this.room.openUnsafe()
     Deferred.doneUnsafe(this.closed, Effect.succeed(reason))
   }
@@ -85,13 +107,23 @@ class ConnectionState {
 
 export class TransportDriver {
   readonly core: Endpoint
-  readonly #socket: BoundSocket
+  readonly ways: Ways
   readonly #clock: Clock.Clock
+  readonly #primitives: Primitives
   readonly #onGate: (gate: Gate) => void
   readonly #connections = new Map<Handle, ConnectionState>()
   readonly #rearm = Latch.makeUnsafe(false)
   /** Where the core writes datagrams; the socket is done with them before the next ones are written. */
   readonly #arena = new Uint8Array(ARENA_BYTES)
+  /** Those who said that their secrets are burned, for an owner of many connections. */
+  readonly compromised = new Mailbox<Compromised, never>(DATAGRAM_QUEUE)
+  /** Where this host is reached on the first socket's port. */
+  local: Effect.Effect<ReadonlyArray<Address>> = Effect.succeed([])
+  /** Called when a path or a peer has fallen silent: what lies before us may have forgotten us. Must not wait. */
+  onSilence: ((now: number) => void) | undefined
+  /** Called when something may have happened to a carrier; must not wait. */
+  onCarried: ((now: number) => void) | undefined
+  #lastWords: LastWords | undefined
   #sleepingUntil = Number.POSITIVE_INFINITY
   /** A batch is on its way to the socket. */
   #sending = false
@@ -100,13 +132,15 @@ export class TransportDriver {
 
   /** `make` gets the present: steady and wall-clock ms. `onGate` is called inside the core's turn and must not wait. */
   constructor(
-    socket: BoundSocket,
+    ways: Ways,
     clock: Clock.Clock,
+    primitives: Primitives,
     make: (now: number, wallMs: number) => Endpoint,
     onGate: (gate: Gate) => void
   ) {
-    this.#socket = socket
+    this.ways = ways
     this.#clock = clock
+    this.#primitives = primitives
     this.#onGate = onGate
     this.core = make(this.now(), this.wall())
   }
@@ -131,13 +165,19 @@ export class TransportDriver {
       return Effect.void
     }
     this.#again = false
-    const batch = this.#take()
-    if (batch.length === 0) {
+    const outgoing = this.ways.sort(this.now(), this.#take())
+    const [first, second] = outgoing
+    if (first === undefined) {
       this.#tell()
       return Effect.void
     }
     this.#sending = true
-    return Effect.uninterruptible(Effect.andThen(this.#socket.send(batch), this.#sent))
+    // One socket at nearly all times: while a port is being changed there are two.
+    const send =
+      second === undefined
+        ? first.socket.send(first.batch)
+        : Effect.forEach(outgoing, ({ batch, socket }) => socket.send(batch), { discard: true })
+    return Effect.uninterruptible(Effect.andThen(send, this.#sent))
   })
 
   readonly #sent: Effect.Effect<void> = Effect.suspend(() => {
@@ -160,23 +200,36 @@ export class TransportDriver {
     })
   }
 
-  /** Datagrams in, until the socket closes. */
-  readonly receiveLoop: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.matchEffect(this.#socket.receive, {
-      onFailure: () => Effect.void,
-      onSuccess: (batch) => {
-        const now = this.now()
-        this.core.setWall(now, this.wall())
-        this.core.handleDatagrams(now, batch)
-        return Effect.andThen(this.drain, this.receiveLoop)
-      }
-    })
-  )
+  /** Datagrams in by one socket, until it closes. */
+  receiveLoop(socket: BoundSocket): Effect.Effect<void> {
+    const loop: Effect.Effect<void> = Effect.suspend(() =>
+      Effect.matchEffect(socket.receive, {
+        onFailure: () => Effect.void,
+        onSuccess: (batch) => {
+          this.#receive(batch)
+          return Effect.andThen(this.drain, loop)
+        }
+      })
+    )
+    return loop
+  }
+
+  #receive(batch: ReadonlyArray<Datagram>): void {
+    const now = this.now()
+    const rest = this.ways.receive(now, batch)
+    if (rest !== batch) this.onCarried?.(now)
+    if (this.#lastWords !== undefined) {
+      for (const { bytes } of rest) this.#lastWords.hear(bytes)
+      return
+    }
+    this.core.setWall(now, this.wall())
+    this.core.handleDatagrams(now, rest)
+  }
 
   /** Deadlines, for ever. */
   readonly deadlineLoop: Effect.Effect<void> = Effect.suspend(() => {
     const now = this.now()
-    const at = this.core.pollTimeout()
+    const at = this.#nextDeadline()
     this.#sleepingUntil = at
     this.#rearm.closeUnsafe()
     if (at === Number.POSITIVE_INFINITY) return Effect.andThen(this.#rearm.await, this.deadlineLoop)
@@ -187,12 +240,15 @@ export class TransportDriver {
     }
     this.core.setWall(now, this.wall())
     this.core.handleTimeout(now)
+    this.ways.handleTimeout(now)
+    this.onCarried?.(now)
     return Effect.andThen(this.drain, Effect.andThen(Effect.yieldNow, this.deadlineLoop))
   })
 
   /** The connection of a session that is up, or about to be. */
   connection(handle: Handle, credential: string, deviceName: string): Connection {
     const state = this.#state(handle)
+    state.credential = credential
     const session = <A>(use: (session: Session) => A, otherwise: A): A => {
       const found = this.core.session(handle)
       return found === undefined ? otherwise : use(found)
@@ -219,12 +275,86 @@ export class TransportDriver {
           return Effect.as(this.drain, sent)
         }),
       receiveDatagram: state.datagrams.take,
-      stats: Effect.sync(() => this.core.stats(handle)),
+      stats: Effect.sync(() => state.stats ?? this.core.stats(handle)),
+      local: Effect.suspend(() => this.local),
+      carry: (make) => this.carry(make, this.ways.home),
+      happened: state.happened.take,
+      paths: Effect.sync(() => session((found) => found.paths(), [])),
+      offer: (addresses) => this.withSession(handle, (found, now) => found.offerCandidates(now, addresses)),
+      rebind: this.withSession(handle, (found, now) => found.rebind(now)),
+      rekey: this.withSession(handle, (found) => found.rekey()),
+      compromise: Effect.sync(() => this.compromise([])),
+      compromised: Deferred.await(state.compromised),
+      acknowledge: (told) => Effect.sync(() => this.compromise([told])),
       stalled: state.stalled.await,
       answering: state.answering.await,
       closed: Deferred.await(state.closed),
       close: (code, reason) => this.command((core, now) => core.close(now, handle, code, reason))
     }
+  }
+
+  /** Lets a carrier speak through a socket until the scope closes. */
+  carry(make: (via: number) => Carrier, way: number): Effect.Effect<void, never, Scope.Scope> {
+    return Effect.acquireRelease(
+      Effect.suspend(() => {
+        const via = this.ways.number()
+        const carrier = make(via)
+        this.ways.addCarrier(via, carrier, way)
+        return Effect.as(this.drain, { via, carrier })
+      }),
+      ({ carrier, via }) =>
+        Effect.suspend(() => {
+          carrier.close(this.now())
+          return Effect.andThen(
+            this.drain,
+            Effect.sync(() => this.ways.remove(via))
+          )
+        })
+    ).pipe(Effect.asVoid)
+  }
+
+  /** A command of one session, and what follows from it; nothing once it is over. */
+  withSession(handle: Handle, use: (session: Session, now: number) => void): Effect.Effect<void> {
+    return this.command((core, now) => {
+      const session = core.session(handle)
+      if (session === undefined) return
+      use(session, now)
+      core.touch(handle)
+    })
+  }
+
+  /** Sends what is no session's. */
+  post(batch: ReadonlyArray<Burst>): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      Effect.forEach(this.ways.sort(this.now(), batch), ({ batch, socket }) => socket.send(batch), { discard: true })
+    )
+  }
+
+  /** Wipes the core. From here on only answers to what it leaves are listened to. */
+  compromise(told: ReadonlyArray<Compromised>): LastWords {
+    const credentials = new Set(told.map(({ credential }) => credential))
+    const except = new Set(
+      [...this.#connections].flatMap(([handle, { credential }]) => (credentials.has(credential) ? [handle] : []))
+    )
+    const left = this.core.compromise(except)
+    const words = new LastWords(this.#primitives, left, told, (batch) => this.post(batch))
+    this.#lastWords = words
+    this.#tell()
+    return words
+  }
+
+  /** Tells one device that we heard, and forgets its sessions. */
+  acknowledge(told: Compromised): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      for (const [handle, { credential }] of [...this.#connections]) {
+        if (credential === told.credential) this.core.drop(handle)
+      }
+      const copies = acknowledgements(this.#primitives, told)
+      return Effect.andThen(
+        this.drain,
+        sendAll(copies, (batch) => this.post(batch))
+      )
+    })
   }
 
   #stream(handle: Handle, connection: ConnectionState, id: number): TransportStream {
@@ -325,15 +455,22 @@ export class TransportDriver {
     }
   }
 
+  #nextDeadline(): number {
+    return Math.min(this.core.pollTimeout(), this.ways.deadline)
+  }
+
   #tell(): void {
     for (let event = this.core.pollEvent(); event !== undefined; event = this.core.pollEvent()) this.#dispatch(event)
-    if (this.core.pollTimeout() < this.#sleepingUntil) this.#rearm.openUnsafe()
+    if (this.#nextDeadline() < this.#sleepingUntil) this.#rearm.openUnsafe()
   }
 
   #dispatch(event: EndpointEvent): void {
     if (event.type === "Session") this.#onSession(event.session, event.event)
     else if (event.type === "Closed") {
-      this.#state(event.session).fail(event.reason)
+      const state = this.#state(event.session)
+      // Nothing is open or on its way any more.
+      state.stats = { ...event.stats, openStreams: 0, bytesInFlight: 0 }
+      state.fail(event.reason)
       this.#connections.delete(event.session)
     } else this.#onGate(event)
   }
@@ -341,6 +478,24 @@ export class TransportDriver {
   #onSession(handle: Handle, event: SessionEvent): void {
     const state = this.#state(handle)
     switch (event.type) {
+      case "Compromised": {
+        const { remote, token } = event
+        const told = { credential: state.credential, token, remote }
+        Deferred.doneUnsafe(state.compromised, Effect.succeed(told))
+        this.compromised.offerUnsafe(told)
+        return
+      }
+      case "PathChanged":
+      case "PathFailed":
+        this.onSilence?.(this.now())
+        state.happened.offerUnsafe(event)
+        return
+      case "PortAnnounced":
+      case "Candidates":
+      case "Observed":
+      case "Rekeyed":
+        state.happened.offerUnsafe(event)
+        return
       case "StreamOpened":
         state.accepted.offerUnsafe(this.#stream(handle, state, event.id))
         return
@@ -365,6 +520,7 @@ export class TransportDriver {
         return
       }
       case "Stalled":
+        this.onSilence?.(this.now())
         state.answering.closeUnsafe()
         state.stalled.openUnsafe()
         return

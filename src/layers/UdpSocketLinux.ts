@@ -18,6 +18,7 @@ import { segmentLength } from "../domain/protocol/Coalesced.ts"
 import { type BindOptions, type Burst, UdpSocket, UdpSocketError } from "../services/UdpSocket.ts"
 import { segmentOf } from "./Bursts.ts"
 import * as DgramSocket from "./DgramSocket.ts"
+import { addresses } from "./HostAddresses.ts"
 import * as Koffi from "./Koffi.ts"
 import * as UdpSocketNode from "./UdpSocketNode.ts"
 
@@ -155,8 +156,8 @@ class LinuxSocket extends DgramSocket.DgramSocket {
   readonly #again: number
   readonly #refusals: ReadonlyArray<number>
 
-  constructor(calls: Calls, fd: number, socket: Socket, v6: boolean, probes: boolean) {
-    super(socket, v6)
+  constructor(calls: Calls, fd: number, socket: Socket, v6: boolean, probes: boolean, via: number | undefined) {
+    super(socket, v6, via)
     this.probes = probes
     this.#calls = calls
     this.#fd = fd
@@ -338,7 +339,7 @@ const open =
       const adopted = DgramSocket.adopt(options, fd, (socket, v6) => {
         // libuv shares the port with whoever asks for it when it adopts a socket.
         option(calls, fd, SOL_SOCKET, SO_REUSEADDR, 0)
-        return new LinuxSocket(calls, fd, socket, v6, probes)
+        return new LinuxSocket(calls, fd, socket, v6, probes, options.via)
       })
       return Effect.tapError(adopted, () => Effect.sync(() => calls.close(fd)))
     })
@@ -349,7 +350,11 @@ export const layerOf = (load: () => Koffi.Koffi | undefined): Layer.Layer<UdpSoc
     Effect.sync(() => {
       const calls = attempt(load())
       if (calls === undefined) return UdpSocketNode.layer
-      return Layer.succeed(UdpSocket, { implementation: "linux GSO/GRO", bind: DgramSocket.binding(open(calls)) })
+      return Layer.succeed(UdpSocket, {
+        implementation: "linux GSO/GRO",
+        addresses,
+        bind: DgramSocket.binding(open(calls))
+      })
     })
   )
 

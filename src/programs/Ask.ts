@@ -11,6 +11,7 @@ import type { StopReason, Usage } from "../domain/Llm.ts"
 import * as StreamHeader from "../domain/StreamHeader.ts"
 import type { TransportError } from "../services/Transport.ts"
 import type { Link, Session, TierAwayError } from "./ClientLink.ts"
+import type { SealError } from "./SealedClient.ts"
 
 /** Milliseconds before a tier that was away is asked again, even if it is said to be back. */
 const PAUSE_MS = 500
@@ -121,9 +122,13 @@ const notUnderstood = (why: string) =>
 const afterFailure = (
   link: Link,
   session: Session,
-  error: TierAwayError | TransportError
+  error: TierAwayError | TransportError | SealError
 ): Stream.Stream<Output, ChatError> => {
   if (error._tag === "TierAwayError") return waiting("tier", untilTierIsBack(session))
+  if (error._tag === "SealError") return Stream.fail(new ChatError({ reason: "LlmFailed", message: error.message }))
+  // The llm tier was started anew: the next stream begins with a handshake, and works.
+  if (error.reason === "Reset" && error.code === StreamHeader.Code.Renew) return Stream.empty
+  if (error.reason === "Seal") return waiting("tier", untilTierIsBack(session))
   if (error.reason !== "Reset" && error.reason !== "Stopped") return waiting("line", untilReplaced(link, session))
   return error.code === StreamHeader.Code.Unknown
     ? Stream.fail(notUnderstood("the server does not know how to reach the assistant"))

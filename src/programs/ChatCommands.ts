@@ -1,4 +1,4 @@
-/** The slash commands of a chat: what each prints. They read and never change anything but the screen. */
+/** The slash commands of a chat: what each prints. Those that change more than the screen are carried out elsewhere. */
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -7,6 +7,8 @@ import { type ChatMessage, maxHistory } from "../domain/ChatRpc.ts"
 import type { Usage } from "../domain/Llm.ts"
 import * as Printable from "../domain/Printable.ts"
 import * as Address from "../domain/protocol/Address.ts"
+import * as StreamHeader from "../domain/StreamHeader.ts"
+import { TransportError } from "../services/Transport.ts"
 import type { ChatClient, Link, Session } from "./ClientLink.ts"
 import * as LostLine from "./LostLine.ts"
 
@@ -18,7 +20,11 @@ export type Result =
   /** Not a command: one line that helps. */
   | { readonly _tag: "Hint"; readonly text: string }
   | { readonly _tag: "Clear" }
+  /** Shows what is kept, or drops some of it. */
+  | { readonly _tag: "Drafts"; readonly argument: string }
   | { readonly _tag: "Quit" }
+  /** COMPROMISED; `confirmed` when YES was typed with it. */
+  | { readonly _tag: "Compromise"; readonly confirmed: boolean }
 
 /**
  * - `Unreachable`: there is no connection.
@@ -48,7 +54,9 @@ const HELP = [
   ["/model", "who answers, and why"],
   ["/context", "the files that the assistant knows you by"],
   ["/usage", "tokens that this chat has used"],
+  ["/drafts [drop N]", "messages that wait to be sent; drop N, or all"],
   ["/clear", "clear the screen; the conversation is kept"],
+  ["/compromised", "burn all keys, here and at the server; asks for YES"],
   ["/quit", "leave, as Ctrl-D does"]
 ] as const
 
@@ -129,12 +137,19 @@ const withChat = <A, E>(
         const call = Effect.catchCause(use(chat), (cause) =>
           Effect.raceFirst(failure, Effect.andThen(Effect.sleep(500), Effect.failCause(cause)))
         )
-        return yield* Effect.raceFirst(call, failure).pipe(Effect.catchIf(isTierAway, () => Effect.fail(away)))
+        return yield* Effect.raceFirst(call, failure)
       })
+    ).pipe(
+      // The llm tier was started anew since: the next stream begins with a handshake.
+      Effect.retry({ times: 1, while: isForgotten }),
+      Effect.catchIf(isTierAway, () => Effect.fail(away))
     ),
     context,
     "the assistant"
   )
+
+const isForgotten = (error: unknown): boolean =>
+  error instanceof TransportError && error.reason === "Reset" && error.code === StreamHeader.Code.Renew
 
 const isTierAway = (error: unknown): boolean =>
   typeof error === "object" && error !== null && "_tag" in error && error._tag === "TierAwayError"
@@ -237,8 +252,12 @@ export const run = (name: string, argument: string, context: Context): Effect.Ef
       const asked = questions === 1 ? "1 question" : `${questions} questions`
       return Effect.succeed(said(`${asked} in this chat: ${usage.inputTokens} tokens in, ${usage.outputTokens} out`))
     }
+    case "drafts":
+      return Effect.succeed({ _tag: "Drafts", argument: argument.trim() })
     case "clear":
       return Effect.succeed({ _tag: "Clear" })
+    case "compromised":
+      return Effect.succeed({ _tag: "Compromise", confirmed: argument.trim() === "YES" })
     case "quit":
     case "exit":
       return Effect.succeed({ _tag: "Quit" })

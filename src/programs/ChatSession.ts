@@ -1,175 +1,37 @@
 /**
  * A chat over a terminal or a pipe.
  *
- * At a terminal a person types while answers stream: one thing runs at a time, what is typed ahead waits in order, and
- * one loop decides on everything that happens. In a pipe each line is a message, answered before the next one is read.
- * Answers and what commands print go to standard output, all else to standard error. Text from elsewhere is cleaned here.
+ * At a terminal a person types while answers stream (`ChatTerminal`). In a pipe each line is a message, answered before the
+ * next one is read. Answers and what commands print go to standard output, all else to standard error. Text from elsewhere
+ * is cleaned here.
  */
 import * as Cause from "effect/Cause"
-import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import * as ChatInput from "../domain/ChatInput.ts"
-import { type ChatError, maxTextBytes } from "../domain/ChatRpc.ts"
-import type { StopReason, Usage } from "../domain/Llm.ts"
-import * as MessageId from "../domain/MessageId.ts"
+import { ChatError, maxTextBytes } from "../domain/ChatRpc.ts"
 import * as Printable from "../domain/Printable.ts"
-import { Crypto } from "../services/Crypto.ts"
-import { Screen } from "../services/Screen.ts"
 import * as Ask from "./Ask.ts"
 import * as ChatCommands from "./ChatCommands.ts"
+import * as ChatTalk from "./ChatTalk.ts"
+import * as ChatTerminal from "./ChatTerminal.ts"
 import type { Link } from "./ClientLink.ts"
-import * as LinkNotices from "./LinkNotices.ts"
+import type { DraftsError, Kept } from "./Drafts.ts"
 
-/** Lines that may wait while an answer streams. */
-const MAX_WAITING = 16
-/** Milliseconds that a command at a terminal waits for what it asks of server and llm tier. */
-const COMMAND_MS = 10_000
 /** Milliseconds of waiting before a person in front of a pipe is told of it. */
 const NEWS_MS = 1000
-/** Milliseconds that a cancelled answer may take to let go. */
-const CANCEL_MS = 1000
 
-export interface Options {
-  readonly link: Link
-  readonly conversation: string
-  /** Milliseconds that a question in a pipe or on the command line waits for a connection, and for the llm tier. */
-  readonly timeoutMs: number
-}
-
-/**
- * Why a chat ended that should have gone on, and the exit code that suits:
- * - `Unpaired`: this home knows no server (4).
- * - `Unreachable`: no connection within the time (69).
- * - `TryAgain`: the llm tier is away, or too busy (75).
- * - `Failed`: the question was refused, or its answer failed (1).
- * - `Usage`: there was nothing to ask (2).
- */
-export class ChatFailure extends Data.TaggedError("ChatFailure")<{
-  readonly reason: "Unpaired" | "Unreachable" | "TryAgain" | "Failed" | "Usage"
-  /** One line for people, printable. */
-  readonly message: string
-}> {}
-
-/** Standard output is gone: end, quietly. */
-class HungUp extends Data.TaggedError("HungUp")<Record<never, never>> {}
-
-const ofChatError = ({ message, reason }: ChatError): ChatFailure =>
-  new ChatFailure({
-    reason: reason === "Busy" || reason === "TierAway" ? "TryAgain" : "Failed",
-    message: Printable.line(message)
-  })
-
-const ofCommandError = ({ message, reason }: ChatCommands.CommandError): ChatFailure =>
-  new ChatFailure({ reason: reason === "TierAway" ? "TryAgain" : reason, message })
-
-/** Fails when the link can never come up; else never ends. */
-const hopeless = (link: Link): Effect.Effect<never, ChatFailure> =>
+/** Fails when the link can never come up, unless that is our own doing; else never ends. */
+const hopeless = (link: Link, isOurs: () => boolean): Effect.Effect<never, ChatTalk.ChatFailure> =>
   link.changes.pipe(
     Stream.runForEach((state) =>
-      state._tag === "Connecting" && state.reason?._tag === "UnpairedError"
-        ? Effect.fail(new ChatFailure({ reason: "Unpaired", message: Printable.line(state.reason.message) }))
+      state._tag === "Connecting" && state.reason?._tag === "UnpairedError" && !isOurs()
+        ? Effect.fail(new ChatTalk.ChatFailure({ reason: "Unpaired", message: Printable.line(state.reason.message) }))
         : Effect.void
     ),
     Effect.andThen(Effect.never)
   )
-
-/** What all three kinds of chat need. */
-const make = Effect.fnUntraced(function* (options: Options) {
-  const screen = yield* Screen
-  const { entropy } = yield* Crypto
-  let usage: Usage = { inputTokens: 0, outputTokens: 0 }
-  let questions = 0
-  /** Something stands on the last line of standard output. */
-  let open = false
-
-  const write = (text: string): Effect.Effect<void, HungUp> => {
-    if (text === "") return Effect.void
-    open = !text.endsWith("\n")
-    return Effect.mapError(screen.write(text), () => new HungUp())
-  }
-  const endLine = Effect.suspend(() => (open ? write("\n") : Effect.void))
-
-  const question = (text: string): Ask.Question => {
-    questions++
-    const { conversation } = options
-    return { conversation, messageId: MessageId.fromEntropy(entropy(MessageId.ENTROPY_LENGTH)), text }
-  }
-
-  /** Streams an answer to the screen and ends its line, whatever becomes of it. */
-  const answer = (outputs: Stream.Stream<Ask.Output, ChatError>): Effect.Effect<void, ChatError | HungUp> => {
-    const filter = new Printable.Filter()
-    let empty = true
-    return outputs.pipe(
-      Stream.runForEach((output) => {
-        switch (output._tag) {
-          case "Text":
-            empty = false
-            return write(filter.push(output.text))
-          case "Restarted":
-            return Effect.andThen(
-              Effect.andThen(write(filter.end()), endLine),
-              screen.note("the answer was broken off and begins anew")
-            )
-          case "Done":
-            count(output.usage)
-            return write(empty ? "\n" : filter.end()).pipe(
-              Effect.andThen(endLine),
-              Effect.andThen(ending(output.stopReason))
-            )
-          default:
-            return Effect.void
-        }
-      }),
-      Effect.tapError((error) => (error._tag === "HungUp" ? Effect.void : endLine))
-    )
-  }
-
-  const count = (more: Usage): void => {
-    usage = {
-      inputTokens: usage.inputTokens + more.inputTokens,
-      outputTokens: usage.outputTokens + more.outputTokens
-    }
-  }
-
-  const ending = (reason: StopReason): Effect.Effect<void> => {
-    if (reason === "length") return screen.note("the answer was cut off at the limit of its length")
-    return reason === "filtered" ? screen.note("the provider withheld the rest of the answer") : Effect.void
-  }
-
-  const context = (timeoutMs: number): ChatCommands.Context => ({
-    link: options.link,
-    conversation: options.conversation,
-    timeoutMs,
-    questions,
-    usage
-  })
-
-  /** Runs a slash command; true to leave. */
-  const command = Effect.fnUntraced(function* (name: string, argument: string, timeoutMs: number) {
-    const result = yield* ChatCommands.run(name, argument, context(timeoutMs))
-    switch (result._tag) {
-      case "Text":
-        yield* write(`${result.text}\n`)
-        return false
-      case "Hint":
-        yield* screen.note(result.text)
-        return false
-      case "Clear":
-        yield* screen.clear
-        open = false
-        return false
-      case "Quit":
-        return true
-    }
-  })
-
-  return { screen, write, endLine, question, answer, command, context }
-})
-
-type Chat = Effect.Success<ReturnType<typeof make>>
 
 // -- pipes and single questions ---------------------------------------------------------------------------------------
 
@@ -178,15 +40,15 @@ type Chat = Effect.Success<ReturnType<typeof make>>
  * time that an assistant takes once it has begun is not limited here: it has limits of its own.
  */
 const patiently = <A, E>(
-  chat: Chat,
-  { link, timeoutMs }: Options,
-  text: string,
+  chat: ChatTalk.Chat,
+  { link, timeoutMs }: ChatTalk.Options,
+  question: Ask.Question,
   consume: (outputs: Stream.Stream<Ask.Output, ChatError>) => Effect.Effect<A, E>
-): Effect.Effect<A, E | ChatFailure> =>
+): Effect.Effect<A, E | ChatTalk.ChatFailure> =>
   Effect.gen(function* () {
     const waits = yield* Queue.unbounded<boolean>()
     let waiting: "line" | "tier" | "no" = "no"
-    const outputs = Ask.ask(link, chat.question(text)).pipe(
+    const outputs = Ask.ask(link, question).pipe(
       Stream.tap((output) => {
         const late = output._tag === "Waiting"
         const same = late === (waiting !== "no")
@@ -204,11 +66,11 @@ const patiently = <A, E>(
       Effect.andThen(Effect.sleep(Math.max(0, timeoutMs - NEWS_MS)))
     )
     const giveUp = Effect.suspend(
-      (): Effect.Effect<never, ChatFailure> =>
+      (): Effect.Effect<never, ChatTalk.ChatFailure> =>
         waiting === "line"
-          ? Effect.mapError(ChatCommands.unreachable(link, timeoutMs), ofCommandError)
+          ? Effect.mapError(ChatCommands.unreachable(link, timeoutMs), ChatTalk.ofCommandError)
           : Effect.fail(
-              new ChatFailure({
+              new ChatTalk.ChatFailure({
                 reason: "TryAgain",
                 message: `the assistant did not come back within ${timeoutMs / 1000} s: try again later`
               })
@@ -223,28 +85,89 @@ const patiently = <A, E>(
     return yield* Effect.raceFirst(consume(outputs), tooLong)
   })
 
+const keptAs = ({ kept }: ChatTalk.Message): string => {
+  const id = kept?.draft.id.slice(0, 8)
+  return `the message is kept: clawchat drafts send sends it, clawchat drafts rm ${id} drops it`
+}
+
+/**
+ * Delivers one message. When this returns, or fails because nobody will ever take it, it is kept no longer; a failure that
+ * leaves it kept says so.
+ */
+const deliver = (
+  chat: ChatTalk.Chat,
+  options: ChatTalk.Options,
+  message: ChatTalk.Message,
+  consume: (outputs: Stream.Stream<Ask.Output, ChatError>) => Effect.Effect<void, ChatError | ChatTalk.HungUp>
+): Effect.Effect<void, ChatTalk.HungUp | ChatTalk.ChatFailure> => {
+  const left = ({ message: why, reason }: ChatTalk.ChatFailure) =>
+    new ChatTalk.ChatFailure({ reason, message: message.kept === undefined ? why : `${why}; ${keptAs(message)}` })
+  return patiently(chat, options, message.question, consume).pipe(
+    Effect.onInterrupt(() => (message.kept === undefined ? Effect.void : chat.screen.note(keptAs(message)))),
+    Effect.matchEffect({
+      onSuccess: () => chat.forget(message),
+      onFailure: (error): Effect.Effect<never, ChatTalk.HungUp | ChatTalk.ChatFailure> => {
+        if (error instanceof ChatTalk.ChatFailure) return Effect.fail(left(error))
+        if (!(error instanceof ChatError)) return Effect.andThen(chat.forget(message), Effect.fail(error))
+        const failure = ChatTalk.ofChatError(error)
+        return ChatTalk.isSettled(error)
+          ? Effect.andThen(chat.forget(message), Effect.fail(failure))
+          : Effect.fail(left(failure))
+      }
+    })
+  )
+}
+
+/** What is kept of this conversation goes first; its answers are not for whoever reads our output. */
+const first = Effect.fnUntraced(function* (chat: ChatTalk.Chat, options: ChatTalk.Options) {
+  for (const kept of yield* chat.adopt) {
+    const message = chat.ofKept(kept)
+    if (message.question.conversation !== options.conversation) continue
+    const failed = yield* deliver(chat, options, message, Stream.runDrain).pipe(
+      Effect.as(undefined),
+      Effect.catchTag("ChatFailure", (error) =>
+        error.reason === "Failed" ? Effect.succeed(error.message) : Effect.fail(error)
+      )
+    )
+    const id = kept.draft.id.slice(0, 8)
+    yield* chat.screen.note(
+      failed === undefined
+        ? `sent ${id}, which was kept; its answer stands in the conversation`
+        : `sent ${id}, which was kept: ${failed}`
+    )
+  }
+})
+
+const full = ({ message }: DraftsError) =>
+  new ChatTalk.ChatFailure({ reason: "TryAgain", message: Printable.line(message) })
+
 /** Each line is one message, answered before the next is read. Ends with the input; fails if a line was not answered. */
-const piped = Effect.fnUntraced(function* (chat: Chat, options: Options) {
+const piped = Effect.fnUntraced(function* (chat: ChatTalk.Chat, options: ChatTalk.Options) {
   const { screen } = chat
   let lines = 0
   let failures = 0
-  let first: ChatFailure | undefined
+  let cause: ChatTalk.ChatFailure | undefined
 
   const one = Effect.fnUntraced(function* (line: string) {
+    const compromise = chat.takeConfirmation()
+    if (compromise !== undefined) {
+      lines++
+      return yield* Effect.mapError(chat.confirm(line, compromise), ChatTalk.ofCommandError)
+    }
     const input = ChatInput.parse(line)
     if (input._tag === "Empty") return false
     lines++
     if (input._tag === "Command") {
       return yield* Effect.mapError(chat.command(input.name, input.argument, options.timeoutMs), (error) =>
-        error._tag === "HungUp" ? error : ofCommandError(error)
+        error._tag === "HungUp" ? error : ChatTalk.ofCommandError(error)
       )
     }
-    yield* Effect.mapError(patiently(chat, options, input.text, chat.answer), (error) =>
-      error._tag === "ChatError" ? ofChatError(error) : error
-    )
+    const message = yield* Effect.mapError(chat.message(input.text), full)
+    yield* deliver(chat, options, message, chat.answer)
     return false
   })
 
+  yield* first(chat, options)
   while (true) {
     const input = yield* Effect.catchIf(screen.input, Cause.isDone, () => Effect.succeed(undefined))
     if (input === undefined) break
@@ -259,12 +182,13 @@ const piped = Effect.fnUntraced(function* (chat: Chat, options: Options) {
     if (error._tag === "HungUp" || error.reason === "Unreachable" || error.reason === "TryAgain") return yield* error
     yield* screen.note(error.message)
     failures++
-    first ??= error
+    cause ??= error
   }
-  if (first === undefined) return
-  return yield* new ChatFailure({
-    reason: first.reason,
-    message: lines === 1 ? first.message : `${failures} of ${lines} lines failed; the first: ${first.message}`
+  if (chat.takeConfirmation() !== undefined) cause ??= ChatTalk.ofCommandError(ChatTalk.NOT_CONFIRMED)
+  if (cause === undefined) return
+  return yield* new ChatTalk.ChatFailure({
+    reason: cause.reason,
+    message: lines === 1 ? cause.message : `${failures} of ${lines} lines failed; the first: ${cause.message}`
   })
 })
 
@@ -273,23 +197,61 @@ const piped = Effect.fnUntraced(function* (chat: Chat, options: Options) {
  * `{ text, provider, model, usage, stopReason }`.
  */
 export const once = Effect.fn("ChatSession.once")(function* (
-  options: Options & { readonly text: string; readonly json: boolean }
+  options: ChatTalk.Options & { readonly text: string; readonly json: boolean }
 ) {
-  const chat = yield* make(options)
+  const chat = yield* ChatTalk.make(options)
   const given = options.text === "-" ? yield* chat.screen.rest(maxTextBytes + 1) : options.text
   const text = given.trimEnd()
-  if (text.trim() === "") return yield* new ChatFailure({ reason: "Usage", message: "there is no text to send" })
+  if (text.trim() === "")
+    return yield* new ChatTalk.ChatFailure({ reason: "Usage", message: "there is no text to send" })
   const consume = options.json ? collect(chat) : chat.answer
-  yield* patiently(chat, options, text, consume).pipe(
-    Effect.raceFirst(hopeless(options.link)),
-    Effect.catchTag("HungUp", () => Effect.void),
-    Effect.catchTag("ChatError", (error) => Effect.fail(ofChatError(error)))
+  yield* Effect.gen(function* () {
+    const message = yield* Effect.mapError(chat.message(text), full)
+    const { kept } = message
+    yield* Effect.catchTag(first(chat, options), "ChatFailure", ({ message: why, reason }) => {
+      const too = kept === undefined ? "" : `; so is this one, ${kept.draft.id.slice(0, 8)}`
+      return Effect.fail(new ChatTalk.ChatFailure({ reason, message: `${why}${too}` }))
+    })
+    yield* deliver(chat, options, message, consume)
+  }).pipe(
+    Effect.raceFirst(hopeless(options.link, chat.isBurning)),
+    Effect.catchTag("HungUp", () => Effect.void)
   )
 })
 
+/** Delivers what is kept, in this order, and prints the answers: text, or with `json` one value for each. */
+export const send = Effect.fn("ChatSession.send")(function* (
+  options: ChatTalk.Options & { readonly kept: ReadonlyArray<Kept>; readonly json: boolean }
+) {
+  const chat = yield* ChatTalk.make(options)
+  const { json, kept } = options
+  const one = (draft: Kept) =>
+    Effect.gen(function* () {
+      const message = chat.ofKept(draft)
+      yield* chat.screen.note(Printable.clean(`> ${message.question.text}`))
+      yield* deliver(chat, options, message, json ? collect(chat) : chat.answer)
+    })
+  let failure: ChatTalk.ChatFailure | undefined
+  const all = Effect.forEach(
+    kept,
+    (draft) =>
+      Effect.catchTag(one(draft), "ChatFailure", (error) => {
+        if (error.reason !== "Failed") return Effect.fail(error)
+        failure ??= error
+        return chat.screen.note(error.message)
+      }),
+    { discard: true }
+  )
+  yield* all.pipe(
+    Effect.raceFirst(hopeless(options.link, chat.isBurning)),
+    Effect.catchTag("HungUp", () => Effect.void)
+  )
+  if (failure !== undefined) return yield* failure
+})
+
 const collect =
-  (chat: Chat) =>
-  (outputs: Stream.Stream<Ask.Output, ChatError>): Effect.Effect<void, ChatError | HungUp> => {
+  (chat: ChatTalk.Chat) =>
+  (outputs: Stream.Stream<Ask.Output, ChatError>): Effect.Effect<void, ChatError | ChatTalk.HungUp> => {
     let text = ""
     let provider = ""
     let model = ""
@@ -315,167 +277,12 @@ const collect =
     })
   }
 
-// -- a person at a terminal -------------------------------------------------------------------------------------------
-
-type Event =
-  | { readonly _tag: "Line"; readonly text: string }
-  | { readonly _tag: "Interrupt" }
-  | { readonly _tag: "Left" }
-  | { readonly _tag: "Notice"; readonly notice: LinkNotices.Notice }
-  /** Job number `job` is over; `leave` after `/quit`. */
-  | { readonly _tag: "Over"; readonly job: number; readonly leave: boolean }
-  | { readonly _tag: "HungUp" }
-
-const interactive = Effect.fnUntraced(function* (chat: Chat, options: Options) {
-  const { screen } = chat
-  const { conversation, link } = options
-  const events = yield* Queue.unbounded<Event>()
-  const emit = (event: Event) => Queue.offer(events, event)
-
-  yield* screen.input.pipe(
-    Effect.flatMap(emit),
-    Effect.forever,
-    Effect.catchIf(Cause.isDone, () => emit({ _tag: "Left" })),
-    Effect.forkScoped
-  )
-  yield* Effect.forkScoped(Stream.runForEach(LinkNotices.changes(link), (notice) => emit({ _tag: "Notice", notice })))
-
-  const waiting: Array<{ readonly text: string; readonly late: boolean }> = []
-  /** Lines so far of a message that goes on. */
-  let draft: string | undefined
-  let running: { readonly job: number; readonly fiber: Fiber.Fiber<unknown, unknown> } | undefined
-  let jobs = 0
-  let line: "connecting" | "up" | "offline" = "connecting"
-  let tierIsAway = false
-
-  const prompt = Effect.suspend(() => {
-    if (running !== undefined) return screen.prompt(undefined)
-    if (draft !== undefined) return screen.prompt("... ")
-    const state = line === "up" ? (tierIsAway ? " (assistant away)" : "") : ` (${line})`
-    return screen.prompt(`${conversation}${state}> `)
-  })
-
-  const job = (text: string): Effect.Effect<boolean, ChatError | ChatCommands.CommandError | HungUp> => {
-    const input = ChatInput.parse(text)
-    switch (input._tag) {
-      case "Empty":
-        return Effect.succeed(false)
-      case "Command":
-        return chat.command(input.name, input.argument, COMMAND_MS)
-      case "Message":
-        return Effect.as(chat.answer(Ask.ask(link, chat.question(input.text))), false)
-    }
-  }
-
-  const next = Effect.gen(function* () {
-    const first = running === undefined ? waiting.shift() : undefined
-    if (first !== undefined) {
-      const number = ++jobs
-      const { late, text } = first
-      yield* screen.prompt(undefined)
-      // It was typed while something else stood on the screen, perhaps unseen.
-      if (late) yield* screen.note(Printable.clean(`> ${text}`))
-      const fiber = yield* job(text).pipe(
-        Effect.catchTag(["ChatError", "CommandError"], (error) =>
-          Effect.as(screen.note(Printable.line(error.message)), false)
-        ),
-        Effect.flatMap((leave) => emit({ _tag: "Over", job: number, leave })),
-        Effect.catchTag("HungUp", () => emit({ _tag: "HungUp" })),
-        Effect.forkScoped
-      )
-      running = { job: number, fiber }
-    }
-    yield* prompt
-  })
-
-  const onLine = Effect.fnUntraced(function* (typed: string) {
-    const whole = draft === undefined ? typed : `${draft}\n${typed}`
-    draft = ChatInput.continued(whole)
-    if (draft !== undefined || ChatInput.parse(whole)._tag === "Empty") return
-    if (waiting.length >= MAX_WAITING) {
-      return yield* screen.note(`not taken: ${MAX_WAITING} lines wait already`)
-    }
-    waiting.push({ text: whole, late: running !== undefined })
-  })
-
-  const onInterrupt = Effect.gen(function* () {
-    if (running !== undefined) {
-      // Letting go goes on in the background if a bad line holds it up.
-      yield* Effect.timeoutOption(Fiber.interrupt(running.fiber), CANCEL_MS)
-      running = undefined
-      yield* chat.endLine
-      return yield* screen.note("(cancelled)")
-    }
-    const hadDraft = draft !== undefined
-    draft = undefined
-    if (!(yield* screen.discard) && !hadDraft) yield* screen.note("press Ctrl-D to leave")
-  })
-
-  const onNotice = Effect.fnUntraced(function* (notice: LinkNotices.Notice) {
-    switch (notice._tag) {
-      case "Up":
-        line = "up"
-        yield* Effect.forkScoped(
-          ChatCommands.greeting(chat.context(COMMAND_MS), notice.session).pipe(
-            Effect.flatMap((lines) => screen.note([...lines, "/help lists what can be done"].join("\n"))),
-            // The line is gone again already: that is a notice of its own.
-            Effect.ignore
-          )
-        )
-        break
-      case "Back":
-        line = "up"
-        break
-      case "Lost":
-        line = "offline"
-        break
-      case "Trying":
-        line = "offline"
-        break
-      case "TierAway":
-        tierIsAway = true
-        break
-      case "TierBack":
-        tierIsAway = false
-        break
-    }
-    const text = LinkNotices.text(notice)
-    if (text !== undefined) yield* screen.note(text)
-  })
-
-  yield* prompt
-  while (true) {
-    const event = yield* Queue.take(events)
-    switch (event._tag) {
-      case "Line":
-        yield* onLine(event.text)
-        break
-      case "Interrupt":
-        yield* onInterrupt
-        break
-      case "Notice":
-        yield* onNotice(event.notice)
-        break
-      case "Over":
-        if (event.job !== running?.job) break
-        running = undefined
-        if (event.leave) return
-        break
-      case "Left":
-        return yield* chat.endLine
-      case "HungUp":
-        return
-    }
-    yield* next
-  }
-}, Effect.scoped)
-
 /** A chat until the user leaves, or the input or the readers of the output end. */
-export const run = Effect.fn("ChatSession.run")(function* (options: Options) {
-  const chat = yield* make(options)
-  const talk = chat.screen.interactive ? interactive(chat, options) : piped(chat, options)
+export const run = Effect.fn("ChatSession.run")(function* (options: ChatTalk.Options) {
+  const chat = yield* ChatTalk.make(options)
+  const talk = chat.screen.interactive ? ChatTerminal.run(chat, options) : piped(chat, options)
   yield* talk.pipe(
-    Effect.raceFirst(hopeless(options.link)),
+    Effect.raceFirst(hopeless(options.link, chat.isBurning)),
     Effect.ensuring(chat.screen.prompt(undefined)),
     Effect.catchTag("HungUp", () => Effect.void)
   )

@@ -28,9 +28,13 @@ import { fromHex, hex, text, utf8 } from "../domain/protocol/Cursor.ts"
 import type { Enrolment } from "../domain/protocol/HandshakeMessage.ts"
 import type { HintState } from "../domain/protocol/HintCounter.ts"
 import * as KeySchedule from "../domain/protocol/KeySchedule.ts"
-import type { KeyPair } from "../domain/protocol/Primitives.ts"
+import * as PortSchedule from "../domain/protocol/PortSchedule.ts"
+import type { KeyPair, Primitives } from "../domain/protocol/Primitives.ts"
+import * as Tombstone from "../domain/Tombstone.ts"
 import { Crypto } from "../services/Crypto.ts"
 import { type SecureFileError, SecureFileStore } from "../services/SecureFileStore.ts"
+import * as Burn from "./Burn.ts"
+import * as Compromise from "./Compromise.ts"
 import * as Identity from "./Identity.ts"
 
 const VERSION = 1
@@ -40,12 +44,13 @@ const MAX_ADDRESSES = 8
 const MAX_HINTS = 8
 
 /**
+ * - `Burnt`: COMPROMISED has burnt this identity and it has come back, or some of it cannot be deleted.
  * - `Corrupt`: a file of the identity does not hold what it must.
  * - `NoKey`: the server's key is none, or `confirm` names a pairing that was never kept.
  * - `NotPaired`: there is no server to change.
  */
 export class ClientIdentityError extends Data.TaggedError("ClientIdentityError")<{
-  readonly reason: "Corrupt" | "NoKey" | "NotPaired"
+  readonly reason: "Burnt" | "Corrupt" | "NoKey" | "NotPaired"
   /** One line for people: what, where, what to do. */
   readonly message: string
 }> {}
@@ -70,9 +75,13 @@ const server = {
   psk: Secret,
   /** Finds the server's ports. */
   portSeed: Secret,
+  /** Milliseconds that the server keeps a port, 0 for ever; an hour while it has not said. */
+  portPeriodMs: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 86_400_000 }))),
   /** The llm tier's static key; absent while the server does not know it. */
   llmKey: Schema.optionalKey(Secret),
   endpoints: Schema.Array(AddressJson),
+  /** Those of them that are the server's at TURN relays. */
+  relayed: Schema.optionalKey(Schema.Array(AddressJson)),
   natTraversal: CredentialFile.NatTraversal
 }
 
@@ -126,6 +135,8 @@ export interface Pairing {
   readonly validFrom: number
   readonly validUntil: number
   readonly endpoints: ReadonlyArray<Address.Address>
+  /** Those of them that are the server's at TURN relays. */
+  readonly relayed?: ReadonlyArray<Address.Address>
   readonly natTraversal: CredentialFile.NatTraversal
 }
 
@@ -134,6 +145,10 @@ export interface ClientInvitation extends Invitation {
   readonly key: string
   /** Set where the file's secret is used: what `persist` needs. */
   readonly pairing: Pairing | undefined
+  /** What helps to get through. */
+  readonly natTraversal: CredentialFile.NatTraversal
+  /** Where the server is at TURN relays. */
+  readonly relayed: ReadonlyArray<Address.Address>
 }
 
 export type Status =
@@ -153,6 +168,8 @@ export interface Last {
 export interface ClientIdentity {
   readonly keyPair: KeyPair
   readonly status: Effect.Effect<Status, Failure>
+  /** What is known of the server that this credential (16 bytes) belongs to. */
+  readonly server: (credentialId: Uint8Array) => Effect.Effect<ServerRecord | undefined, Failure>
   /**
    * What to try, in this order. While a pairing is pending and its file good: the new device's secret, the file's, then
    * an earlier server's. Once the file has expired the earlier server comes first.
@@ -164,7 +181,12 @@ export interface ClientIdentity {
   readonly confirm: (credentialId: Uint8Array) => Effect.Effect<void, Failure>
   /** New facts about the server we are enrolled with. */
   readonly update: (
-    change: Partial<Pick<ServerRecord, "serverName" | "portSeed" | "llmKey" | "endpoints" | "natTraversal">>
+    change: Partial<
+      Pick<
+        ServerRecord,
+        "serverName" | "portSeed" | "portPeriodMs" | "llmKey" | "endpoints" | "relayed" | "natTraversal"
+      >
+    >
   ) => Effect.Effect<void, Failure>
   readonly last: Effect.Effect<Last>
   /** Remembers an address that worked (the best first), the clock offset and the hint counters; best effort. */
@@ -175,6 +197,12 @@ export interface ClientIdentity {
   }) => Effect.Effect<void>
   /** Removes what is known of any server; the static key stays unless `key` is set (COMPROMISED). */
   readonly forget: (options?: { readonly key?: boolean }) => Effect.Effect<void, SecureFileError>
+  /** COMPROMISED: burns all of it, on disk and here; `seal` gives what is to be said to the server. */
+  readonly burn: (
+    act: Pick<Compromise.Act<never>, "seal" | "answers"> & { readonly cause: Tombstone.Cause }
+  ) => Effect.Effect<Compromise.Outcome>
+  /** Waits until this identity is burnt, by whichever process of the home. */
+  readonly burnt: Effect.Effect<void>
 }
 
 export type Failure = ClientIdentityError | SecureFileError
@@ -194,6 +222,9 @@ export const pairingOf = (file: CredentialFile.CredentialFile): Pairing => ({
   validFrom: file.valid_from,
   validUntil: file.valid_until,
   endpoints: CredentialFile.endpoints(file),
+  relayed: file.candidates
+    .filter(({ kind }) => kind === "relayed")
+    .map(({ address, port }) => ({ host: address, port })),
   natTraversal: file.nat_traversal
 })
 
@@ -205,7 +236,9 @@ export const invitationOf = (pairing: Pairing): ClientInvitation => ({
   slot: pairing.validFrom,
   serverKey: pairing.serverKey,
   endpoints: pairing.endpoints,
-  pairing
+  pairing,
+  natTraversal: pairing.natTraversal,
+  relayed: pairing.relayed ?? []
 })
 
 const deviceInvitation = (record: ServerRecord): ClientInvitation => ({
@@ -215,11 +248,36 @@ const deviceInvitation = (record: ServerRecord): ClientInvitation => ({
   slot: undefined,
   serverKey: record.serverKey,
   endpoints: record.endpoints,
-  pairing: undefined
+  pairing: undefined,
+  natTraversal: record.natTraversal,
+  relayed: record.relayed ?? []
 })
 
 const distinct = (addresses: ReadonlyArray<Address.Address>): ReadonlyArray<Address.Address> =>
   addresses.filter((address, index) => addresses.findIndex((other) => Address.equals(other, address)) === index)
+
+/** Hosts for which the ports of the hour are computed. */
+const MAX_HOSTS = 3
+
+/**
+ * Where a server is likely to be, best first: where it was last, then where its schedule has it by now on all hosts that are
+ * known, then the other addresses that are known, then ports that its schedule had, will have, or has where one was taken.
+ */
+const placesOf = (
+  primitives: Primitives,
+  { portPeriodMs = Constants.PORT_PERIOD_MS, portSeed }: ServerRecord,
+  known: ReadonlyArray<Address.Address>,
+  wallMs: number
+): ReadonlyArray<Address.Address> => {
+  const hosts = [...new Set(known.map(({ host }) => host))].slice(0, MAX_HOSTS)
+  const isFixed = portPeriodMs === 0
+  const schedule = PortSchedule.make(primitives, portSeed, isFixed ? Constants.PORT_PERIOD_MS : portPeriodMs)
+  const ports = PortSchedule.candidates(schedule, wallMs)
+  const [first = [], ...others] = ports.map((port) => hosts.map((host) => ({ host, port })))
+  // A port that was fixed may not be so any more.
+  const places = isFixed ? [known, first] : [known.slice(0, 1), first, known]
+  return distinct([...places, ...others].flat()).slice(0, Constants.MAX_DIAL_ENDPOINTS)
+}
 
 const isGood = (pending: PendingRecord, now: number): boolean =>
   now <= pending.validUntil + CredentialFile.CLOCK_SKEW_MS
@@ -244,6 +302,13 @@ export const isPaired = Effect.fn("ClientIdentity.isPaired")(function* (paths: H
 export const make = Effect.fn("ClientIdentity.make")(function* (paths: HomePaths.ClientPaths) {
   const store = yield* SecureFileStore
   const { primitives } = yield* Crypto
+  const plan = Burn.client(paths)
+  yield* Effect.andThen(
+    Burn.finish(plan, () => Effect.void),
+    Burn.refuseReturned(plan)
+  ).pipe(
+    Effect.catchTag("BurnError", ({ message }) => Effect.fail(new ClientIdentityError({ reason: "Burnt", message })))
+  )
   const keyPair = yield* Identity.loadOrCreateStatic(paths.staticKey)
   const lastPath = HomePaths.join(paths.identity, "last.json")
 
@@ -284,32 +349,31 @@ export const make = Effect.fn("ClientIdentity.make")(function* (paths: HomePaths
     return enrolled === undefined ? { _tag: "Unpaired" } : { _tag: "Enrolled", server: enrolled }
   })
 
+  const serverOf: ClientIdentity["server"] = (credentialId) =>
+    Effect.map(load, ({ enrolled, pending }) =>
+      [pending === undefined ? undefined : recordOf(pending), enrolled].find(
+        (record) => record !== undefined && sameCredential(record, { credentialId })
+      )
+    )
+
   const invitations = Effect.gen(function* () {
     const { enrolled, pending } = yield* load
     const last = yield* loadLast
     const now = yield* Clock.currentTimeMillis
-    const placed = (record: ServerRecord, invitation: ClientInvitation): ClientInvitation =>
-      last?.serverId === record.serverId
-        ? { ...invitation, endpoints: distinct([...last.addresses, ...invitation.endpoints]) }
-        : invitation
+    const placed = (record: ServerRecord, invitation: ClientInvitation): ClientInvitation => {
+      const remembered = last?.serverId === record.serverId ? last.addresses : []
+      const known = distinct([...remembered, ...invitation.endpoints])
+      return {
+        ...invitation,
+        endpoints: placesOf(primitives, record, known, now + (last?.skewMs ?? 0)),
+        endpointsAt: (wallMs) => placesOf(primitives, record, known.slice(0, 1), wallMs).slice(1)
+      }
+    }
     const earlier = enrolled === undefined ? [] : [placed(enrolled, deviceInvitation(enrolled))]
     if (pending === undefined) return earlier
     const device = placed(pending, deviceInvitation(pending))
     if (!isGood(pending, now)) return [...earlier, device]
-    const { credentialId, endpoints, filePsk, natTraversal, serverId, serverKey, serverName, validFrom, validUntil } =
-      pending
-    const file = invitationOf({
-      credentialId,
-      endpoints,
-      filePsk,
-      natTraversal,
-      serverId,
-      serverKey,
-      serverName,
-      validFrom,
-      validUntil
-    })
-    return [device, placed(pending, file), ...earlier]
+    return [device, invitationOf(pending), ...earlier]
   })
 
   const persist = Effect.fnUntraced(function* (pairing: Pairing, enrolment: Enrolment) {
@@ -394,7 +458,30 @@ export const make = Effect.fn("ClientIdentity.make")(function* (paths: HomePaths
 
   const last = Effect.map(loadLast, (record): Last => record ?? NOTHING)
 
-  return { keyPair, status, invitations, persist, confirm, update, last, remember, forget } satisfies ClientIdentity
+  const context = yield* Effect.context<Crypto | SecureFileStore>()
+  const burn: ClientIdentity["burn"] = Effect.fnUntraced(function* ({ answers, cause, seal }) {
+    const wipe = Effect.sync(() => void keyPair.privateKey.fill(0))
+    const outcome = yield* Compromise.carryOut({ plan, about: { cause }, seal, wipe, answers })
+    if (outcome.left.length === 0) yield* Effect.ignore(Burn.lift(plan))
+    return outcome
+  }, Effect.provideContext(context))
+  const marks = Tombstone.fingerprints(primitives, "static.key", utf8(hex(keyPair.privateKey)))
+  const burnt = Effect.provideContext(Burn.burnt(plan, marks), context)
+
+  return {
+    keyPair,
+    status,
+    server: serverOf,
+    invitations,
+    persist,
+    confirm,
+    update,
+    last,
+    remember,
+    forget,
+    burn,
+    burnt
+  } satisfies ClientIdentity
 })
 
 const recordOf = ({ filePsk: _psk, validFrom: _from, validUntil: _until, ...record }: PendingRecord): ServerRecord =>

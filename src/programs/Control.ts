@@ -4,10 +4,21 @@ import type * as Layer from "effect/Layer"
 import type * as Rpc from "effect/rpc/Rpc"
 import type * as RpcGroup from "effect/rpc/RpcGroup"
 import * as Stream from "effect/Stream"
-import { ControlError, ControlRpc, type DeviceInfo, type LlmLinkState, type Status } from "../domain/ControlRpc.ts"
+import {
+  ControlError,
+  ControlRpc,
+  type DeviceInfo,
+  type LlmLinkState,
+  type Reach,
+  type Status
+} from "../domain/ControlRpc.ts"
 import type * as Device from "../domain/Device.ts"
+import { format } from "../domain/protocol/Address.ts"
+import type { Audit } from "../services/Audit.ts"
 import { Devices, type DevicesError } from "../services/Devices.ts"
 import type { SecureFileError } from "../services/SecureFileStore.ts"
+import type { AnswerError, Answers } from "./Answers.ts"
+import type { AuditTrail } from "./AuditTrail.ts"
 import type { Issued } from "./CredentialWriter.ts"
 
 /** Who asks: the owner of the home, or a device. */
@@ -18,7 +29,15 @@ export interface ServerControl {
   readonly status: Effect.Effect<Omit<Status, "you" | "devices">>
   readonly llm: Stream.Stream<LlmLinkState>
   readonly isConnected: (device: string) => Effect.Effect<boolean>
+  /** Where a device (its id, 32 hexadecimal digits) finds the server from now on. */
+  readonly reach: (device: string) => Effect.Effect<Reach>
   readonly renew: Effect.Effect<Issued, SecureFileError>
+  /** What happened, and where more of it is put on record. */
+  readonly audit: Pick<AuditTrail, "note"> & Pick<Audit["Service"], "read">
+  /** Punches for the device that has written this answer file. */
+  readonly answer: Answers["take"]
+  /** Burns everything; completes when nothing can stop it any more. */
+  readonly compromise: Effect.Effect<void>
 }
 
 const denied = (what: string): ControlError =>
@@ -26,6 +45,9 @@ const denied = (what: string): ControlError =>
 
 const ofDevices = (error: DevicesError): ControlError =>
   new ControlError({ reason: error.reason === "NotFound" ? "NotFound" : "Failed", message: error.message })
+
+const ofAnswers = ({ message, reason }: AnswerError): ControlError =>
+  new ControlError({ reason: reason === "Busy" ? "Failed" : "Denied", message })
 
 /** The one device that `wanted` names: a whole id, the first digits of one (four at least), or a name. */
 export const pick = Effect.fnUntraced(function* (all: ReadonlyArray<Device.Device>, wanted: string) {
@@ -57,6 +79,7 @@ export const layerServer = (
   ControlRpc.toLayer(
     Effect.gen(function* () {
       const devices = yield* Devices
+      const by = caller.type === "owner" ? "home" : caller.id
       const self = Effect.map(devices.list, (all) =>
         caller.type === "owner" ? undefined : all.find((device) => device.id === caller.id)
       )
@@ -91,13 +114,17 @@ export const layerServer = (
           const device = yield* pick(yield* devices.list, id)
           const own = caller.type === "device" && caller.id === device.id
           if (!own && !(yield* mayManage)) return yield* denied("rename another device")
-          return yield* infoOf(yield* Effect.mapError(devices.rename(device.id, name), ofDevices))
+          const renamed = yield* Effect.mapError(devices.rename(device.id, name), ofDevices)
+          yield* control.audit.note({ kind: "device.renamed", device: device.id, name, by })
+          return yield* infoOf(renamed)
         }),
         "Control.Revoke": Effect.fnUntraced(function* ({ id }) {
           const device = yield* pick(yield* devices.list, id)
           const own = caller.type === "device" && caller.id === device.id
           if (!own && !(yield* mayManage)) return yield* denied("revoke another device")
-          return yield* infoOf(yield* Effect.mapError(devices.revoke(device.id), ofDevices))
+          const revoked = yield* Effect.mapError(devices.revoke(device.id), ofDevices)
+          yield* control.audit.note({ kind: "device.revoked", device: device.id, name: device.name, by })
+          return yield* infoOf(revoked)
         }),
         "Control.NewCredential": Effect.fnUntraced(function* () {
           if (!(yield* mayManage)) return yield* denied("ask for a new credential file")
@@ -106,7 +133,33 @@ export const layerServer = (
             (error) => new ControlError({ reason: "Failed", message: error.message })
           )
           return { path, validUntil: content.valid_until, bytes }
-        })
+        }),
+        "Control.Reach": () =>
+          caller.type === "device"
+            ? control.reach(caller.id)
+            : Effect.fail(new ControlError({ reason: "Denied", message: "only a device is told how to come back" })),
+        "Control.Answer": Effect.fnUntraced(function* ({ line }) {
+          if (caller.type !== "owner") {
+            return yield* new ControlError({ reason: "Denied", message: "only the server's home takes answer files" })
+          }
+          const { candidates, credential, durationMs } = yield* Effect.mapError(control.answer(line), ofAnswers)
+          return { credential, candidates: candidates.map(format), durationMs }
+        }),
+        "Control.Audit": ({ kinds, limit, since }) =>
+          Effect.gen(function* () {
+            if (!(yield* mayManage)) return yield* denied("read the record")
+            const records = yield* Effect.mapError(
+              control.audit.read({ sinceMs: since, kinds, limit }),
+              ({ message }) => new ControlError({ reason: "Failed", message })
+            )
+            return Stream.fromIterable(records)
+          }).pipe(Stream.unwrap),
+        "Control.Compromised": () =>
+          caller.type === "owner"
+            ? control.compromise
+            : Effect.fail(
+                new ControlError({ reason: "Denied", message: "a device says so itself: clawchat compromised" })
+              )
       })
     })
   )
@@ -123,6 +176,10 @@ export const layerLlm = (
     "Control.Devices": () => Effect.fail(elsewhere),
     "Control.Rename": () => Effect.fail(elsewhere),
     "Control.Revoke": () => Effect.fail(elsewhere),
-    "Control.NewCredential": () => Effect.fail(elsewhere)
+    "Control.NewCredential": () => Effect.fail(elsewhere),
+    "Control.Reach": () => Effect.fail(elsewhere),
+    "Control.Answer": () => Effect.fail(elsewhere),
+    "Control.Audit": () => Stream.fail(elsewhere),
+    "Control.Compromised": () => Effect.fail(elsewhere)
   })
 }

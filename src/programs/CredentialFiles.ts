@@ -69,6 +69,8 @@ const failure = (reason: Exclude<Reason, { _tag: "Permissions" | "Unreadable" }>
 // -- making ---------------------------------------------------------------------------------------------------------
 
 export interface MakeOptions {
+  /** 16 bytes; random if not given. */
+  readonly connectionId?: Uint8Array
   readonly serverId: string
   readonly serverName: string
   /** 32 bytes. */
@@ -96,7 +98,7 @@ export const make = Effect.fn("CredentialFiles.make")(function* (options: MakeOp
     version: CredentialFile.FILE_VERSION,
     type: CredentialFile.FILE_TYPE,
     protocol_version: Constants.VERSION_MAX,
-    connection_id: hex(entropy(Constants.CREDENTIAL_ID_LENGTH)),
+    connection_id: hex(options.connectionId ?? entropy(Constants.CREDENTIAL_ID_LENGTH)),
     server_id: options.serverId,
     server_name: options.serverName,
     server_public_ip: options.publicIp,

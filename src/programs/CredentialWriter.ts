@@ -76,6 +76,10 @@ export const issue = Effect.fn("CredentialWriter.issue")(function* (
 export interface Options extends IssueOptions {
   /** What to write into the next file: ports and addresses change, so it is asked each time. */
   readonly content: Effect.Effect<CredentialFiles.MakeOptions>
+  /** A file's content with what is true by now of where the server is. */
+  readonly relocated?: (content: CredentialFile.CredentialFile) => Effect.Effect<CredentialFile.CredentialFile>
+  /** Called with each new file, for the record. */
+  readonly issued?: (issued: Issued) => Effect.Effect<void>
   /** Clients now connected. */
   readonly connected: SubscriptionRef.SubscriptionRef<number>
   /** Period of rewriting, ms; default 10 minutes. */
@@ -89,6 +93,11 @@ export interface CredentialWriter {
   readonly run: Effect.Effect<never>
   /** A new file now, whoever is connected: `sec new`, or a device that asks for the next one. */
   readonly renew: Effect.Effect<Issued, SecureFileError>
+  /**
+   * Writes the current file anew if the server is not where it says: under its id and secret, so that copies of it stay
+   * good.
+   */
+  readonly relocate: Effect.Effect<void, SecureFileError>
   /** Takes the current file away if it is this credential's (16 bytes). The next comes with the next period. */
   readonly burn: (credentialId: Uint8Array) => Effect.Effect<void, SecureFileError>
   /** Takes all files away and forgets them: after COMPROMISED. */
@@ -151,7 +160,7 @@ export const make = Effect.fn("CredentialWriter.make")(function* (options: Optio
   const rotationMs = options.rotationMs ?? CredentialFile.ROTATION_MS
   const files = yield* SubscriptionRef.make<ReadonlyArray<LiveCredential>>(yield* reload(folder, key))
   const one = yield* Semaphore.make(1)
-  let currentId: string | undefined
+  let current: CredentialFile.CredentialFile | undefined
 
   const alone = <A, E>(effect: Effect.Effect<A, E>) => one.withPermit(Effect.uninterruptible(effect))
 
@@ -161,7 +170,7 @@ export const make = Effect.fn("CredentialWriter.make")(function* (options: Optio
     if (dropped.length === 0) return
     for (const file of dropped) {
       const id = hex(file.id)
-      if (id === currentId) yield* removeCurrent
+      if (id === current?.connection_id) yield* removeCurrent
       yield* store.burn(archivePath(folder, id))
     }
     yield* SubscriptionRef.set(
@@ -173,16 +182,30 @@ export const make = Effect.fn("CredentialWriter.make")(function* (options: Optio
   const removeCurrent = Effect.gen(function* () {
     yield* store.burn(HomePaths.credentials(folder).credential)
     if (options.backupFolder !== undefined) yield* store.burn(backupPath(options.backupFolder))
-    currentId = undefined
+    current = undefined
   })
 
   const renew = alone(
     Effect.gen(function* () {
       const issued = yield* issue(options, { rotationMs, ...(yield* options.content) })
-      currentId = issued.content.connection_id
+      current = issued.content
       const all = yield* SubscriptionRef.updateAndGet(files, (known) => [...known, liveOf(issued.content)])
       yield* forget((_, index) => index < all.length - MAX_LIVE)
+      yield* options.issued?.(issued) ?? Effect.void
       return issued
+    }).pipe(Effect.provide(context))
+  )
+
+  const relocate = alone(
+    Effect.gen(function* () {
+      if (current === undefined || options.relocated === undefined) return
+      const content = yield* options.relocated(current)
+      if (JSON.stringify(CredentialFile.toJson(content)) === JSON.stringify(CredentialFile.toJson(current))) return
+      const bytes = yield* CredentialFiles.seal(content, key, options.kdf)
+      yield* store.write(archivePath(folder, content.connection_id), bytes)
+      yield* store.write(HomePaths.credentials(folder).credential, bytes)
+      if (options.backupFolder !== undefined) yield* Effect.ignore(store.write(backupPath(options.backupFolder), bytes))
+      current = content
     }).pipe(Effect.provide(context))
   )
 
@@ -227,8 +250,9 @@ export const make = Effect.fn("CredentialWriter.make")(function* (options: Optio
       Effect.never
     ),
     renew,
+    relocate,
     burn: (credentialId) =>
-      alone(Effect.suspend(() => (hex(credentialId) === currentId ? removeCurrent : Effect.void))),
+      alone(Effect.suspend(() => (hex(credentialId) === current?.connection_id ? removeCurrent : Effect.void))),
     burnAll: alone(
       Effect.gen(function* () {
         yield* removeCurrent

@@ -6,6 +6,7 @@
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Bytes from "../domain/Bytes.ts"
 import * as Constants from "../domain/protocol/Constants.ts"
@@ -21,6 +22,10 @@ export class IdentityError extends Data.TaggedError("IdentityError")<{
 }> {}
 
 const MAX_LENGTH = 4096
+/** Milliseconds that a file may be on its way out, looks in that time, and files made in vain while others are burnt. */
+const BURNING_MS = 2000
+const BURNING_LOOKS = 40
+const MAX_TRIES = 5
 
 const corrupt = (path: string, what: string) =>
   new IdentityError({ path, message: `${path} does not hold ${what}: restore it from a backup` })
@@ -33,9 +38,14 @@ const loadOrCreate = Effect.fnUntraced(function* <A>(
   fresh: () => string
 ) {
   const store = yield* SecureFileStore
-  const read = store.read(path, { maxBytes: MAX_LENGTH })
+  // Zeros: somebody is burning it, and a moment later it is gone.
+  const read = Effect.repeat(store.read(path, { maxBytes: MAX_LENGTH }), {
+    while: Option.exists((bytes) => bytes.length > 0 && bytes.every((byte) => byte === 0)),
+    schedule: Schedule.spaced(BURNING_MS / BURNING_LOOKS),
+    times: BURNING_LOOKS
+  })
   let bytes = yield* read
-  if (Option.isNone(bytes)) {
+  for (let tries = 0; Option.isNone(bytes) && tries < MAX_TRIES; tries++) {
     yield* store.create(path, utf8(fresh())).pipe(
       Effect.catchIf(
         (error) => error.reason === "Exists",
@@ -85,7 +95,8 @@ export const replaceSeed = Effect.fn("Identity.replaceSeed")(function* (path: st
 const Link = Schema.Struct({
   version: Schema.Literal(1),
   id: Bytes.hex(Constants.CREDENTIAL_ID_LENGTH),
-  psk: Bytes.hex(Constants.SECRET_LENGTH)
+  psk: Bytes.hex(Constants.SECRET_LENGTH),
+  refuses: Schema.optionalKey(Schema.Array(Bytes.hex(Constants.SECRET_LENGTH)))
 })
 
 /** What ties server and llm tier: the credential of the one session between them. */
@@ -94,6 +105,8 @@ export interface Link {
   readonly id: Uint8Array
   /** 32 bytes. */
   readonly psk: Uint8Array
+  /** Static keys that COMPROMISED has ended: an llm tier that has one of them makes itself a new identity. */
+  readonly refuses?: ReadonlyArray<Uint8Array>
 }
 
 const LinkJson = Schema.fromJsonString(Link)
@@ -103,12 +116,24 @@ const encodeLink = Schema.encodeSync(LinkJson)
 /** The link at `path`, made by whichever tier comes first. */
 export const loadOrCreateLink = Effect.fn("Identity.loadOrCreateLink")(function* (path: string) {
   const { entropy } = yield* Crypto
-  const { id, psk } = yield* loadOrCreate(path, "the link between server and llm tier", decodeLink, () => {
+  const link: Link = yield* loadOrCreate(path, "the link between server and llm tier", decodeLink, () => {
     const fresh = { id: entropy(Constants.CREDENTIAL_ID_LENGTH), psk: entropy(Constants.SECRET_LENGTH) }
     return `${encodeLink({ version: 1, ...fresh })}\n`
   })
-  return { id, psk } satisfies Link
+  return link
 })
+
+/** A new link in the place of whatever stands at `path`, which the holder of this static key is to keep away from. */
+export const replaceLink = Effect.fn("Identity.replaceLink")(function* (path: string, refused: Uint8Array) {
+  const store = yield* SecureFileStore
+  const { entropy } = yield* Crypto
+  const fresh = { id: entropy(Constants.CREDENTIAL_ID_LENGTH), psk: entropy(Constants.SECRET_LENGTH) }
+  yield* store.write(path, utf8(`${encodeLink({ version: 1, ...fresh, refuses: [refused] })}\n`))
+})
+
+/** Whether a link refuses a static key. */
+export const isRefused = ({ refuses = [] }: Link, publicKey: Uint8Array): boolean =>
+  refuses.some((key) => hex(key) === hex(publicKey))
 
 /** The link that stands at `path` now; none where there is none that can be read. */
 export const readLink = Effect.fn("Identity.readLink")(function* (path: string) {

@@ -1,4 +1,5 @@
 /** What a person should hear of a link: each change once, never the same state twice. */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Printable from "../domain/Printable.ts"
@@ -17,6 +18,8 @@ export type Notice =
 
 /** Milliseconds before the server is asked again for news that broke off while the connection lives. */
 const PAUSE_MS = 1000
+/** Milliseconds between two looks at how long a pause lasts. */
+const SECOND_MS = 1000
 
 export const changes = (link: Link): Stream.Stream<Notice> =>
   Stream.suspend(() => {
@@ -61,6 +64,37 @@ export const changes = (link: Link): Stream.Stream<Notice> =>
       )
     )
   })
+
+/** How a link that is away comes back. */
+export interface Progress {
+  readonly attempt: number
+  /** Whole seconds until it begins; undefined while it is under way. */
+  readonly inSeconds: number | undefined
+}
+
+/** The state of a link that is away, each second while a pause lasts; undefined once it is there. */
+export const progress = (link: Link): Stream.Stream<Progress | undefined> => {
+  const counting = (attempt: number, at: number): Stream.Stream<Progress> =>
+    Stream.unwrap(
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        const inSeconds = Math.max(0, Math.ceil((at - now) / 1000))
+        const here = Stream.succeed<Progress>({ attempt, inSeconds })
+        return inSeconds <= 1
+          ? here
+          : Stream.concat(here, Stream.unwrap(Effect.as(Effect.sleep(SECOND_MS), counting(attempt, at))))
+      })
+    )
+  return link.changes.pipe(
+    Stream.switchMap((state): Stream.Stream<Progress | undefined> => {
+      if (state._tag === "Connected") return Stream.succeed(undefined)
+      const { attempt, nextAt } = state
+      return nextAt === undefined ? Stream.succeed({ attempt, inSeconds: undefined }) : counting(attempt, nextAt)
+    })
+  )
+}
+
+export const progressText = ({ attempt, inSeconds }: Progress): string =>
+  `attempt ${attempt} ${inSeconds === undefined ? "now" : `in ${inSeconds} s`}`
 
 /** One line for people; none for the first connection, which is greeted in another way. */
 export const text = (notice: Notice): string | undefined => {

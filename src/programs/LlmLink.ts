@@ -12,11 +12,11 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { LlmLinkState } from "../domain/ControlRpc.ts"
 import type * as HomePaths from "../domain/HomePaths.ts"
 import type { Address } from "../domain/protocol/Address.ts"
-import { text, utf8 } from "../domain/protocol/Cursor.ts"
+import { hex, text, utf8 } from "../domain/protocol/Cursor.ts"
 import type { HintState } from "../domain/protocol/HintCounter.ts"
 import type { KeyPair } from "../domain/protocol/Primitives.ts"
 import { SecureFileStore } from "../services/SecureFileStore.ts"
-import { type Connection, type Patience, Transport } from "../services/Transport.ts"
+import { type Connection, type LastWords, type Patience, Transport } from "../services/Transport.ts"
 import * as Identity from "./Identity.ts"
 
 /** Loopback: a silent second means trouble, and three mean that the tier is gone. */
@@ -47,6 +47,8 @@ export interface LlmLink {
   /** Now and at each change. */
   readonly changes: Stream.Stream<LlmLinkState>
   readonly state: Effect.Effect<LlmLinkState>
+  /** Wipes the link's keys, for good; what is left tells the llm tier. Nothing where there is no connection. */
+  readonly compromise: Effect.Effect<ReadonlyArray<LastWords>>
 }
 
 /** Starts to keep the link up, in the scope it is made in. */
@@ -64,11 +66,14 @@ export const make = Effect.fn("LlmLink.make")(function* (options: {
   const now = yield* Clock.currentTimeMillis
   const current = yield* SubscriptionRef.make<Option.Option<Connection>>(Option.none())
   const state = yield* SubscriptionRef.make<LlmLinkState>({ connected: false, since: now })
+  let key: Uint8Array | undefined
+  let burnt = false
 
   const set = Effect.fnUntraced(function* (connection: Option.Option<Connection>) {
     yield* SubscriptionRef.set(current, connection)
     const since = yield* Clock.currentTimeMillis
-    yield* SubscriptionRef.set(state, { connected: Option.isSome(connection), since })
+    const named = key === undefined ? {} : { key: hex(key) }
+    yield* SubscriptionRef.set(state, { connected: Option.isSome(connection), since, ...named })
   })
 
   const loadHints = store.read(paths.llmHints).pipe(
@@ -99,6 +104,8 @@ export const make = Effect.fn("LlmLink.make")(function* (options: {
         yield* announce("LLM connection established")
         yield* set(Option.some(connection))
         yield* connection.closed
+        // The socket is still needed for the last words.
+        if (burnt) return yield* Effect.never
         yield* set(Option.none())
         yield* Effect.logWarning("LLM connection lost; trying again")
       })
@@ -112,12 +119,21 @@ export const make = Effect.fn("LlmLink.make")(function* (options: {
   const keys = store.watch(paths.llmPublicKey).pipe(
     Stream.mapEffect(() => Effect.option(Identity.readKey(paths.llmPublicKey))),
     Stream.map(Option.flatten),
+    Stream.filter(() => !burnt),
+    // What COMPROMISED has ended may still be published, by a tier that does not know yet.
+    Stream.map(Option.filter((key) => !Identity.isRefused(link, key))),
     Stream.changesWith((a, b) => Option.getOrElse(a, () => "").toString() === Option.getOrElse(b, () => "").toString())
   )
   yield* Effect.forkScoped(
     Stream.runDrain(
-      Stream.switchMap(keys, (key) =>
-        Stream.fromEffect(Option.isNone(key) ? Effect.never : Effect.ensuring(session(key.value), set(Option.none())))
+      Stream.switchMap(keys, (found) =>
+        Stream.fromEffect(
+          Effect.suspend(() => {
+            key = Option.getOrUndefined(found)
+            const dialling = key === undefined ? Effect.never : Effect.ensuring(session(key), set(Option.none()))
+            return Effect.andThen(set(Option.none()), dialling)
+          })
+        )
       )
     )
   )
@@ -125,7 +141,12 @@ export const make = Effect.fn("LlmLink.make")(function* (options: {
   const made: LlmLink = {
     connection: SubscriptionRef.get(current),
     changes: SubscriptionRef.changes(state),
-    state: SubscriptionRef.get(state)
+    state: SubscriptionRef.get(state),
+    compromise: Effect.gen(function* () {
+      burnt = true
+      const connection = yield* SubscriptionRef.get(current)
+      return Option.isNone(connection) ? [] : [yield* connection.value.compromise]
+    })
   }
   return made
 })

@@ -1,6 +1,7 @@
 /** The llm tier: listens on loopback for the one server that it is tied to, and answers Chat on the streams spliced to it. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
@@ -15,9 +16,11 @@ import type { Admission } from "../domain/protocol/Credential.ts"
 import * as StreamHeader from "../domain/StreamHeader.ts"
 import type { ContextStore } from "../services/ContextStore.ts"
 import type { Conversations } from "../services/Conversations.ts"
+import type { Crypto } from "../services/Crypto.ts"
 import type { LlmProvider } from "../services/LlmProvider.ts"
 import { SecureFileStore } from "../services/SecureFileStore.ts"
 import {
+  type Compromised,
   type Connection,
   type Notice,
   Transport,
@@ -26,11 +29,14 @@ import {
 } from "../services/Transport.ts"
 import * as Alarms from "./Alarms.ts"
 import type { Assistant } from "./Assistant.ts"
+import * as Burn from "./Burn.ts"
 import * as Chat from "./Chat.ts"
+import * as Compromise from "./Compromise.ts"
 import * as Identity from "./Identity.ts"
 import { PATIENCE, STREAM_WINDOW } from "./LlmLink.ts"
 import * as NonceLog from "./NonceLog.ts"
 import * as RpcStream from "./RpcStream.ts"
+import * as SealedTier from "./SealedTier.ts"
 import { take } from "./StreamReader.ts"
 
 export interface Options {
@@ -43,8 +49,8 @@ export interface Options {
 export interface LlmTier {
   readonly address: Address
   readonly status: Effect.Effect<Status>
-  /** Serves for ever. */
-  readonly run: Effect.Effect<never, TransportError>
+  /** Serves for ever; `Burned` when the server's keys were burnt and so are these now. */
+  readonly run: Effect.Effect<never, TransportError | Compromise.Burned>
 }
 
 /** One server, which reconnects before its old session is given up. */
@@ -55,18 +61,30 @@ export const make = Effect.fn("LlmTier.make")(function* (options: Options) {
   const transport = yield* Transport
   const store = yield* SecureFileStore
   const startedAt = yield* Clock.currentTimeMillis
+  const plan = Burn.llm(paths)
+  yield* Burn.finish(plan, () => Effect.void)
+  yield* Burn.refuseReturned(plan)
   const identity = yield* Identity.loadOrCreateStatic(paths.staticKey)
   const alarms = yield* Alarms.make()
   let link = yield* Identity.loadOrCreateLink(paths.llmLink)
   const nonces = yield* NonceLog.open(paths.nonces)
+  let serverKey = Option.none<Uint8Array>()
+  let burning = false
+  const refused = yield* Deferred.make<void>()
   const sessions = yield* SubscriptionRef.make(0)
+  const seal = yield* SealedTier.make({ identity, folder: paths.devices, alarms })
 
   // The server's key appears when it first starts; until then nobody is expected. Where each tier is a user of its own
   // both make a link at their first start, and the server's takes the place of this one.
   const admission = Effect.gen(function* () {
     link = Option.getOrElse(yield* Identity.readLink(paths.llmLink), () => link)
-    const key = Option.flatten(yield* Effect.option(Identity.readKey(paths.serverPublicKey)))
-    return Option.toArray(key).map(
+    if (Identity.isRefused(link, identity.publicKey)) yield* Deferred.succeed(refused, undefined)
+    // A server that burns its files still has to say so.
+    serverKey = Option.orElse(
+      Option.flatten(yield* Effect.option(Identity.readKey(paths.serverPublicKey))),
+      () => serverKey
+    )
+    return Option.toArray(serverKey).map(
       (staticKey): Admission => ({
         id: link.id,
         psk: link.psk,
@@ -106,6 +124,16 @@ export const make = Effect.fn("LlmTier.make")(function* (options: Options) {
   })
   // Only now: who finds the key finds a tier that listens.
   yield* Identity.publishKey(paths.llmPublicKey, identity.publicKey)
+  // A server that makes itself a new identity clears the folder of what it finds there.
+  yield* Effect.forkScoped(
+    Stream.runForEach(
+      Stream.filter(store.watch(paths.llmPublicKey), () => !burning),
+      () =>
+        Effect.catch(Identity.publishKey(paths.llmPublicKey, identity.publicKey), (error) =>
+          Effect.logError(error.message)
+        )
+    ).pipe(Effect.provideService(SecureFileStore, store))
+  )
 
   const services = yield* Effect.context<Assistant | Conversations | ContextStore | LlmProvider>()
   const handlers = Layer.provide(Chat.layerHandlers({ version }), Layer.succeedContext(services))
@@ -116,7 +144,8 @@ export const make = Effect.fn("LlmTier.make")(function* (options: Options) {
       yield* stream.reset(StreamHeader.Code.Unknown)
       return yield* stream.stop(StreamHeader.Code.Unknown)
     }
-    return yield* Effect.provide(RpcStream.serve(ChatRpc, rest), handlers)
+    const sealed = yield* seal.accept(rest, head.subarray(2), head.subarray(0, 2))
+    if (Option.isSome(sealed)) yield* Effect.provide(RpcStream.serve(ChatRpc, sealed.value), handlers)
   })
 
   const serveConnection = Effect.fnUntraced(function* (connection: Connection) {
@@ -139,7 +168,35 @@ export const make = Effect.fn("LlmTier.make")(function* (options: Options) {
     yield* Effect.logInfo("The server is gone; waiting for it")
   }, Effect.scoped)
 
+  // The server says that its keys are burnt, or, to a tier that was away then, its new link does.
+  const context = yield* Effect.context<Crypto | SecureFileStore>()
+  const burn = Effect.fnUntraced(function* (told: ReadonlyArray<Compromised>) {
+    burning = true
+    const outcome = yield* Compromise.carryOut({
+      plan,
+      about: { cause: "peer" },
+      seal: Effect.map(listener.compromise(told), (words) => [words]),
+      wipe: Effect.sync(() => {
+        identity.privateKey.fill(0)
+        link.psk.fill(0)
+      }),
+      answers: told.length > 0
+    })
+    yield* Effect.logWarning("COMPROMISED: the server's keys were burnt, and so are those of this tier")
+    return yield* new Compromise.Burned(outcome)
+  }, Effect.provideContext(context))
+  const burned = Effect.raceFirst(
+    Effect.flatMap(listener.compromised, (told) => burn([told])),
+    Effect.andThen(
+      Deferred.await(refused),
+      Effect.suspend(() => burn([]))
+    )
+  )
+
   const connections = yield* FiberSet.make()
+  const serve = Effect.forever(
+    Effect.flatMap(listener.accept, (connection) => FiberSet.run(connections, serveConnection(connection)))
+  )
   const tier: LlmTier = {
     address: listener.address,
     status: Effect.gen(function* () {
@@ -156,9 +213,7 @@ export const make = Effect.fn("LlmTier.make")(function* (options: Options) {
         drops: { ...drops }
       }
     }),
-    run: Effect.forever(
-      Effect.flatMap(listener.accept, (connection) => FiberSet.run(connections, serveConnection(connection)))
-    )
+    run: Effect.raceFirst(serve, burned)
   }
   return tier
 })

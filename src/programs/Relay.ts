@@ -9,7 +9,6 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { Status } from "../domain/ControlRpc.ts"
@@ -19,18 +18,22 @@ import * as Device from "../domain/Device.ts"
 import { FilesRpc } from "../domain/FilesRpc.ts"
 import type * as HomePaths from "../domain/HomePaths.ts"
 import { type Address, format } from "../domain/protocol/Address.ts"
-import { fromHex, hex, text, utf8 } from "../domain/protocol/Cursor.ts"
-import type { Caller as Bearer } from "../domain/protocol/Endpoint.ts"
+import { CREDENTIAL_ID_LENGTH } from "../domain/protocol/Constants.ts"
+import { fromHex, hex } from "../domain/protocol/Cursor.ts"
+import type { Caller as Bearer } from "../domain/protocol/EndpointTypes.ts"
 import * as KeySchedule from "../domain/protocol/KeySchedule.ts"
 import { Priority } from "../domain/protocol/Streams.ts"
+import type { Pairing } from "../domain/RendezvousLine.ts"
+import type { ServerName } from "../domain/ServerName.ts"
 import * as StreamHeader from "../domain/StreamHeader.ts"
+import { Audit } from "../services/Audit.ts"
 import { Crypto } from "../services/Crypto.ts"
 import { Devices } from "../services/Devices.ts"
+import type { PortMapper } from "../services/PortMapper.ts"
 import { RemoteFiles } from "../services/RemoteFiles.ts"
 import { SecureFileStore } from "../services/SecureFileStore.ts"
 import {
   type Connection,
-  type Listener,
   type Notice,
   type Patience,
   Transport,
@@ -38,21 +41,25 @@ import {
   type TransportStream
 } from "../services/Transport.ts"
 import * as Alarms from "./Alarms.ts"
+import * as Answers from "./Answers.ts"
+import * as AuditTrail from "./AuditTrail.ts"
 import type { BootstrapKey } from "./BootstrapKey.ts"
+import type { Plan } from "./Burn.ts"
+import type { Burned } from "./Compromise.ts"
 import * as Control from "./Control.ts"
 import * as CredentialWriter from "./CredentialWriter.ts"
 import * as Files from "./Files.ts"
 import * as Identity from "./Identity.ts"
 import * as LlmLink from "./LlmLink.ts"
 import * as NonceLog from "./NonceLog.ts"
+import * as RelayRecord from "./RelayRecord.ts"
 import * as RpcStream from "./RpcStream.ts"
+import * as ServerCompromise from "./ServerCompromise.ts"
+import * as ServerPort from "./ServerPort.ts"
+import * as ServerReach from "./ServerReach.ts"
 import { splice } from "./Splice.ts"
 import { take } from "./StreamReader.ts"
-
-/** Ports a server draws from (RFC 6335: dynamic), and how often it draws when one is taken. */
-const PORT_FIRST = 49_152
-const PORT_COUNT = 16_384
-const PORT_TRIES = 32
+import type { TurnKeys } from "./TurnKeys.ts"
 
 /**
  * Streams to the llm tier that one device may have at a time. All devices share the one link, which carries 64: a device
@@ -62,12 +69,16 @@ const MAX_LLM_STREAMS_PER_DEVICE = 16
 
 export interface Options {
   readonly paths: HomePaths.ServerPaths
+  /** What COMPROMISED burns. */
+  readonly plan: Plan
   readonly version: string
   readonly pid: number
   readonly serverId: string
   readonly serverName: string
-  /** Address to bind; port 0 draws one from 49152-65535. */
+  /** Address to bind; with port 0 the port is one of 49152-65535 and changes every `portRotationMs`. */
   readonly bind: Address
+  readonly portRotationMs: number
+  readonly keyRotationMs: number
   /** What `.sec` files announce; `publicPort` where a router forwards another one. */
   readonly publicIp: string
   readonly publicPort: number | undefined
@@ -81,6 +92,13 @@ export interface Options {
   readonly validityMs: number
   readonly rotationMs: number
   readonly cleanupMs: number
+  /** STUN servers that tell our public address. */
+  readonly stun: ReadonlyArray<ServerName>
+  /** Relays that sessions may come by. */
+  readonly turn: TurnKeys | undefined
+  readonly rendezvous: ReadonlyArray<Pairing>
+  /** Asks the router before us for our ports; nobody does without it. */
+  readonly portMapper?: PortMapper["Service"] | undefined
   readonly natTraversal: CredentialFile.NatTraversal
   readonly gracePeriodSeconds: number
   /** Prints a line that the operator waits for. */
@@ -90,44 +108,16 @@ export interface Options {
 export interface Relay {
   readonly address: Address
   readonly control: Control.ServerControl
-  /** Accepts connections for ever. */
-  readonly run: Effect.Effect<never, TransportError>
+  /** Accepts connections for ever; `Burned` when all keys are burnt and the process must end. */
+  readonly run: Effect.Effect<never, TransportError | Burned>
 }
-
-/** Listens on the given port, else on that of the last run, which devices know, else on one drawn at random. */
-const listenSomewhere = Effect.fnUntraced(function* (
-  bind: Address,
-  lastPort: string,
-  listen: (address: Address) => Effect.Effect<Listener, TransportError, Scope.Scope>
-) {
-  const { entropy } = yield* Crypto
-  const store = yield* SecureFileStore
-  const isBusy = (error: TransportError): boolean => error.cause?.reason === "Busy"
-  const draw = Effect.suspend(() => {
-    const [high = 0, low = 0] = entropy(2)
-    return listen({ host: bind.host, port: PORT_FIRST + (((high << 8) | low) % PORT_COUNT) })
-  })
-  const drawn = Effect.retry(draw, { times: PORT_TRIES, while: isBusy })
-  const last = yield* Effect.orElseSucceed(store.read(lastPort), () => Option.none<Uint8Array>())
-  const port = Number(text(Option.getOrElse(last, () => new Uint8Array(0))))
-  const known = Number.isInteger(port) && port > 0 && port < 65_536
-  const chosen =
-    bind.port !== 0
-      ? listen(bind)
-      : known
-        ? Effect.catchIf(listen({ host: bind.host, port }), isBusy, () => drawn)
-        : drawn
-  const listener = yield* chosen
-  if (listener.address.port !== port) yield* store.write(lastPort, utf8(`${listener.address.port}\n`))
-  return listener
-})
 
 /** Starts the server in the scope: identity, files, socket, link. `run` then serves. */
 export const make = Effect.fn("Relay.make")(function* (options: Options) {
   const { paths } = options
   const store = yield* SecureFileStore
   const transport = yield* Transport
-  const { primitives } = yield* Crypto
+  const { entropy, primitives } = yield* Crypto
   const devices = yield* Devices
   const remoteFiles = yield* RemoteFiles
   const startedAt = yield* Clock.currentTimeMillis
@@ -140,8 +130,10 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
   /** Sessions, and streams to the llm tier, by device. */
   const present = new Map<string, number>()
   const spliced = new Map<string, number>()
-  const bound = yield* Deferred.make<Address>()
+  const bound = yield* Deferred.make<ServerReach.ServerReach>()
   const alarms = yield* Alarms.make()
+  const audit = yield* Audit
+  const trail = yield* AuditTrail.make()
 
   const writer = yield* CredentialWriter.make({
     folder: options.credentialFolder,
@@ -149,21 +141,34 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
     ...(options.kdf === undefined ? {} : { kdf: options.kdf }),
     ...(options.backupFolder === undefined ? {} : { backupFolder: options.backupFolder }),
     connected,
+    relocated: Effect.fnUntraced(function* (content) {
+      const { announced } = yield* Deferred.await(bound)
+      const { candidates, host, port } = yield* announced(content.valid_until)
+      return { ...content, server_public_ip: host, server_udp_port: port, candidates }
+    }),
+    issued: ({ content }) => trail.note(RelayRecord.issued(content)),
     rotationMs: options.rotationMs,
     cleanupMs: options.cleanupMs,
-    content: Effect.map(Deferred.await(bound), ({ port }) => ({
-      serverId: options.serverId,
-      serverName: options.serverName,
-      serverPublicKey: identity.publicKey,
-      publicIp: options.publicIp,
-      udpPort: options.publicPort ?? port,
-      candidates: [],
-      natTraversal: options.natTraversal,
-      gracePeriodSeconds: options.gracePeriodSeconds,
-      bootstrapKeyId: options.bootstrapKey.id,
-      validityMs: options.validityMs,
-      rotationMs: options.rotationMs
-    }))
+    content: Effect.gen(function* () {
+      const { announced, natTraversal, settled } = yield* Deferred.await(bound)
+      yield* settled
+      const connectionId = entropy(CREDENTIAL_ID_LENGTH)
+      const { candidates, host, port } = yield* announced((yield* Clock.currentTimeMillis) + options.validityMs)
+      return {
+        serverId: options.serverId,
+        serverName: options.serverName,
+        serverPublicKey: identity.publicKey,
+        publicIp: host,
+        udpPort: port,
+        candidates,
+        natTraversal: yield* natTraversal(connectionId),
+        connectionId,
+        gracePeriodSeconds: options.gracePeriodSeconds,
+        bootstrapKeyId: options.bootstrapKey.id,
+        validityMs: options.validityMs,
+        rotationMs: options.rotationMs
+      }
+    })
   })
 
   const refused = yield* devices.refused
@@ -190,6 +195,7 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
     if (enrolled._tag === "Failure") {
       const { message, reason } = enrolled.failure
       const id = hex(admission.id)
+      yield* trail.note({ kind: "session.refused", device: id, source: format(bearer.remote), why: reason })
       yield* reason === "Burnt" || reason === "Revoked"
         ? alarms.say(`used ${id}`, Effect.logWarning, `ALARM: ${message}; tried from ${format(bearer.remote)}`)
         : alarms.say(`not enrolled ${id}`, Effect.logError, message)
@@ -197,6 +203,8 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
     }
     const device = enrolled.success
     yield* Effect.logInfo(`Device ${device.id.slice(0, 8)} "${device.name}" enrolled as ${device.role}`)
+    const { id, name, role } = device
+    yield* trail.note({ kind: "device.enrolled", device: id, name, role, source: format(bearer.remote) })
     yield* writer.burn(admission.id).pipe(
       // The record is the truth; the file is only clutter now.
       Effect.catch((error) => Effect.logWarning(`The used credential file was not removed: ${error.message}`))
@@ -204,35 +212,19 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
     return true
   })
 
+  const record = (event: Notice): Effect.Effect<void> => {
+    const happened = RelayRecord.noticed(event)
+    return happened === undefined ? Effect.void : trail.note(happened)
+  }
+
   const notice = (event: Notice): Effect.Effect<void> => {
-    switch (event.type) {
-      case "Stranger":
-        return alarms.say(
-          `stranger ${hex(event.admission.id)}`,
-          Effect.logWarning,
-          event.admission.slot === undefined
-            ? `ALARM: the secret of device ${hex(event.admission.id).slice(0, 8)} was used with another key, from ${format(event.remote)}: revoke it`
-            : `ALARM: a used credential file was used again by another device, from ${format(event.remote)}`
-        )
-      case "Full":
-        return alarms.say(
-          "full",
-          Effect.logWarning,
-          `A device was turned away, for too many sessions are open; from ${format(event.remote)}`
-        )
-      case "Opened":
-        return alarms.say(
-          `opened ${hex(event.caller.admission.id)}`,
-          Effect.logInfo,
-          `Session of ${hex(event.caller.admission.id).slice(0, 8)} from ${format(event.caller.remote)}`
-        )
-      case "Refused":
-        return alarms.say(
-          `refused ${hex(event.caller.admission.id)}`,
-          Effect.logInfo,
-          `A session was refused; from ${format(event.caller.remote)}`
-        )
-    }
+    if (event.type !== "Stranger") return record(event)
+    const id = hex(event.admission.id)
+    const alarm =
+      event.admission.slot === undefined
+        ? `ALARM: the secret of device ${id.slice(0, 8)} was used with another key, from ${format(event.remote)}: revoke it`
+        : `ALARM: a used credential file was used again by another device, from ${format(event.remote)}`
+    return Effect.andThen(record(event), alarms.say(`stranger ${id}`, Effect.logWarning, alarm))
   }
 
   const llmKey = Effect.map(
@@ -240,28 +232,88 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
     Option.getOrUndefined
   ).pipe(Effect.provideService(SecureFileStore, store))
 
-  const listener = yield* listenSomewhere(options.bind, paths.lastPort, (bind) =>
-    transport.listen({
-      bind,
-      identity,
-      patience: options.patience,
-      maxSessions: options.maxSessions,
-      admissions,
-      seenNonces: nonces.seen,
-      remember: (seen) => Effect.catch(nonces.remember(seen), (error) => Effect.logError(error.message)),
-      enrolment: Effect.map(llmKey, (key) => ({ portSeed, llmKey: key })),
-      enrol,
-      notice
-    })
-  )
-  yield* Deferred.succeed(bound, listener.address)
+  const ports = yield* ServerPort.make({
+    bind: options.bind,
+    publicIp: options.publicIp,
+    publicPort: options.publicPort,
+    seed: portSeed,
+    periodMs: options.portRotationMs,
+    graceMs: options.gracePeriodSeconds * 1000,
+    lastPort: paths.lastPort,
+    listen: (bind) =>
+      transport.listen({
+        bind,
+        identity,
+        patience: options.patience,
+        rekeyIntervalMs: options.keyRotationMs,
+        maxSessions: options.maxSessions,
+        admissions,
+        seenNonces: nonces.seen,
+        remember: (seen) => Effect.catch(nonces.remember(seen), (error) => Effect.logError(error.message)),
+        enrolment: Effect.map(llmKey, (key) => ({ portSeed, llmKey: key })),
+        enrol,
+        notice
+      }),
+    changed: (event) => trail.note(RelayRecord.port(event))
+  })
+  const { listener } = ports
+  const reach = yield* ServerReach.make({
+    ports,
+    publicIp: options.publicIp,
+    serverKey: identity.publicKey,
+    stun: options.stun,
+    turn: options.turn,
+    rendezvous: options.rendezvous,
+    portMapper: options.portMapper,
+    credentials: Stream.map(admissions, (all) => all.map(({ id }) => id)),
+    timeout: options.natTraversal.timeout
+  })
+  yield* Deferred.succeed(bound, reach)
+  yield* trail.note({ kind: "server.started", version: options.version, address: format(listener.address) })
+  yield* Effect.addFinalizer(() => trail.note({ kind: "server.stopped" }))
+  yield* Effect.forkScoped(trail.watch(listener.drops))
+  yield* Effect.forkScoped(ports.run)
   yield* Effect.forkScoped(writer.run)
+  const moves = Stream.merge(
+    reach.changes,
+    Stream.map(SubscriptionRef.changes(ports.current), () => undefined)
+  )
+  yield* Effect.forkScoped(
+    Stream.runForEach(moves, () =>
+      Effect.catch(writer.relocate, ({ message }) =>
+        Effect.logWarning(`The credential file says where the server was: ${message}`)
+      )
+    )
+  )
   const link = yield* LlmLink.make({
     paths,
     identity,
     address: options.llm,
     name: options.serverName,
     announce: options.announce
+  })
+
+  const answers = yield* Answers.make({
+    listener,
+    port: Effect.map(SubscriptionRef.get(ports.current), ({ address }) => address),
+    admissions,
+    taken: ({ candidates, credential: device }) =>
+      trail.note({
+        kind: "answer.taken",
+        device,
+        source: candidates.slice(0, 1).map(format).join(),
+        addresses: candidates.length
+      })
+  })
+
+  const compromise = yield* ServerCompromise.make({
+    plan: options.plan,
+    paths,
+    listener,
+    link,
+    identity,
+    secrets: [portSeed],
+    noted: (scope, by) => trail.note({ kind: "compromised", alert: true, scope, by })
   })
 
   const status = Effect.gen(function* () {
@@ -273,7 +325,7 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
       name: options.serverName,
       pid: options.pid,
       uptimeMs: now - startedAt,
-      address: format(listener.address),
+      address: format((yield* SubscriptionRef.get(ports.current)).address),
       sessions: yield* SubscriptionRef.get(connected),
       llm: yield* link.state,
       drops: { ...drops }
@@ -283,8 +335,22 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
   const control: Control.ServerControl = {
     status,
     llm: link.changes,
+    reach: Effect.fnUntraced(function* (device) {
+      const now = yield* Clock.currentTimeMillis
+      const { candidates, host, port } = yield* reach.announced(now)
+      return {
+        serverName: options.serverName,
+        portSeed,
+        portPeriodMs: ports.periodMs,
+        candidates: [{ kind: "host" as const, address: host, port }, ...candidates],
+        natTraversal: yield* reach.natTraversal(fromHex(device) ?? new Uint8Array(0))
+      }
+    }),
     isConnected: (device) => Effect.sync(() => (present.get(device) ?? 0) > 0),
-    renew: writer.renew
+    renew: writer.renew,
+    audit: { note: trail.note, read: audit.read },
+    answer: answers.take,
+    compromise: compromise.request
   }
 
   const group = ControlRpc.merge(FilesRpc)
@@ -317,6 +383,12 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
     return yield* giveUp(stream, StreamHeader.Code.Unknown)
   })
 
+  /** A device that says where it may be reached directly is told where we may: both try at the same time. */
+  const meet = (connection: Connection) =>
+    RelayRecord.follow(trail, connection, (event) =>
+      event.type === "Candidates" ? Effect.flatMap(reach.direct, connection.offer) : Effect.void
+    )
+
   const serveConnection = Effect.fnUntraced(function* (connection: Connection) {
     const device = connection.credential
     const count = (by: number) =>
@@ -325,6 +397,7 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
         SubscriptionRef.update(connected, (n) => n + by)
       )
     yield* count(1)
+    yield* Effect.forkScoped(Effect.ignore(meet(connection)), { startImmediately: true })
     const streams = yield* FiberSet.make()
     const accept = Effect.forever(
       Effect.flatMap(connection.accept, (stream) =>
@@ -341,13 +414,10 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
   }, Effect.scoped)
 
   const connections = yield* FiberSet.make()
-  const relay: Relay = {
-    address: listener.address,
-    control,
-    run: Effect.forever(
-      Effect.flatMap(listener.accept, (connection) => FiberSet.run(connections, serveConnection(connection)))
-    )
-  }
+  const serve = Effect.forever(
+    Effect.flatMap(listener.accept, (connection) => FiberSet.run(connections, serveConnection(connection)))
+  )
+  const relay: Relay = { address: listener.address, control, run: Effect.raceFirst(serve, compromise.run) }
   return relay
 })
 

@@ -46,7 +46,10 @@ export const show = Effect.fn("Sec.show")(function* (
         shared_secret: HIDDEN,
         nat_traversal: {
           ...json.nat_traversal,
-          turn: json.nat_traversal.turn.map((turn) => ({ ...turn, password: HIDDEN }))
+          turn: json.nat_traversal.turn.map((turn) => ({ ...turn, password: HIDDEN })),
+          rendezvous: json.nat_traversal.rendezvous.map((relay) =>
+            typeof relay === "string" ? relay : { ...relay, ticket: HIDDEN }
+          )
         }
       }
   return { content, validity: CredentialFile.validity(file, yield* Clock.currentTimeMillis) } satisfies Shown

@@ -2,6 +2,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { Entropy, KeyPair, Primitives } from "../domain/protocol/Primitives.ts"
+import type { StunPrimitives } from "../domain/protocol/StunMessage.ts"
 
 /** PBKDF2-HMAC-SHA256, RFC 8018. */
 export interface Pbkdf2 {
@@ -25,6 +26,8 @@ export class Crypto extends Context.Service<
     /** What packets are sealed with, for `doctor`: "node:crypto", or what is faster. */
     readonly implementation: string
     readonly primitives: Primitives
+    /** What STUN and TURN are made of, and nothing else. */
+    readonly stun: StunPrimitives
     readonly entropy: Entropy
     /** A fresh X25519 key pair. */
     readonly generateKeyPair: () => KeyPair

@@ -11,14 +11,15 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { Address } from "../domain/protocol/Address.ts"
 import type { SeenNonce } from "../domain/protocol/Admissions.ts"
+import type { Carrier } from "../domain/protocol/Carrier.ts"
 import type { CloseReason } from "../domain/protocol/CloseCode.ts"
 import type { Admission, Invitation } from "../domain/protocol/Credential.ts"
-import type { Caller, Drops } from "../domain/protocol/Endpoint.ts"
+import type { Caller, Drops } from "../domain/protocol/EndpointTypes.ts"
 import type { Enrolment } from "../domain/protocol/HandshakeMessage.ts"
 import type { HintState } from "../domain/protocol/HintCounter.ts"
 import type { KeyPair } from "../domain/protocol/Primitives.ts"
-import type { Stats } from "../domain/protocol/Session.ts"
-import type { Priority } from "../domain/protocol/Streams.ts"
+import type { PathView, SessionEvent, Stats } from "../domain/protocol/SessionTypes.ts"
+import type { Priority, StreamEvent } from "../domain/protocol/Streams.ts"
 import type { BindOptions, UdpSocketError } from "./UdpSocket.ts"
 
 /**
@@ -29,9 +30,10 @@ import type { BindOptions, UdpSocketError } from "./UdpSocket.ts"
  * - `Keep`: what the answer brought could not be put on disk, so nothing more was sent.
  * - `Closed`: the connection is over; `close` says how.
  * - `Reset`: the peer gave up sending on this stream; `Stopped`: it gave up reading. `code` is the application's.
+ * - `Seal`: what came on a sealed stream was changed, left out, repeated or cut off on its way.
  */
 export class TransportError extends Data.TaggedError("TransportError")<{
-  readonly reason: "Bind" | "NoAnswer" | "Silent" | "Keep" | "Closed" | "Reset" | "Stopped"
+  readonly reason: "Bind" | "NoAnswer" | "Silent" | "Keep" | "Closed" | "Reset" | "Stopped" | "Seal"
   /** One line for people. */
   readonly message: string
   readonly code?: number
@@ -55,6 +57,25 @@ export interface TransportStream {
   readonly setPriority: (priority: Priority) => Effect.Effect<void>
 }
 
+/** A peer's word that it has burned its secrets, as it came in on a session. */
+export interface Compromised {
+  /** The credential of the session: 16 bytes, in hexadecimal. */
+  readonly credential: string
+  /** 32 bytes: what the acknowledgement is derived from. */
+  readonly token: Uint8Array
+  readonly remote: Address
+}
+
+/** What is left of an endpoint whose keys are wiped: sealed words, the hashes of their answers, and a socket. */
+export interface LastWords {
+  /** Sessions that are told. */
+  readonly notified: number
+  /** Sends all copies of what was sealed; completes when the last one has left. */
+  readonly send: Effect.Effect<void>
+  /** Completes when all who are told have acknowledged, at once when nobody is; else waits for ever. */
+  readonly acknowledged: Effect.Effect<void>
+}
+
 export interface Connection {
   /** The credential's id that was used: the device's id. 16 bytes, in hexadecimal. */
   readonly credential: string
@@ -73,9 +94,80 @@ export interface Connection {
   readonly stalled: Effect.Effect<void>
   /** Waits until the peer owes nothing for long. */
   readonly answering: Effect.Effect<void>
+  /** What happened to its paths and keys since this was asked last, one at a time; the oldest of too many are forgotten. */
+  readonly happened: Effect.Effect<Happening, TransportError>
+  /** Where this host is reached on the connection's port, as its interfaces have it now. */
+  readonly local: Effect.Effect<ReadonlyArray<Address>>
+  /** Lets a carrier speak through the connection's socket until the scope closes. */
+  readonly carry: (make: (via: number) => Carrier) => Effect.Effect<void, never, Scope.Scope>
+  /** Every way that leads, or may lead, to the peer. */
+  readonly paths: Effect.Effect<ReadonlyArray<PathView>>
+  /** Tells the peer where else we may be reached, at most 8 addresses; both ends try them at once. */
+  readonly offer: (addresses: ReadonlyArray<Address>) => Effect.Effect<void>
+  /** Our own address, or what lies before it, has changed: the path is proven anew at once. */
+  readonly rebind: Effect.Effect<void>
+  /** Changes the keys now. */
+  readonly rekey: Effect.Effect<void>
+  /**
+   * Forgets all keys of this end at once; then the connection is over for all who use it. What is left tells the peer that
+   * our secrets are burned.
+   */
+  readonly compromise: Effect.Effect<LastWords>
+  /** Waits for the peer to say that its secrets are burned. */
+  readonly compromised: Effect.Effect<Compromised>
+  /** Forgets all keys of this end; what is left tells the peer that we heard. */
+  readonly acknowledge: (told: Compromised) => Effect.Effect<LastWords>
   /** Waits for the end. */
   readonly closed: Effect.Effect<CloseReason>
   readonly close: (code: number, reason: string) => Effect.Effect<void>
+}
+
+/** Something that happened to a connection beside its streams. */
+export type Happening = Exclude<
+  SessionEvent,
+  StreamEvent | { readonly type: "Proven" | "Datagram" | "Stalled" | "Recovered" | "Closed" | "Compromised" }
+>
+
+/** One way to the server as a dial tries it: directly, or by a relay. */
+export interface Progress {
+  /** As the ride calls itself; `undefined`: directly. */
+  readonly relay: string | undefined
+  /** - `waiting`: the relay does not carry anything yet. - `trying`: initiations go there. - `answered`: the server did. */
+  readonly state: "waiting" | "trying" | "answered"
+  /** Where initiations go, or where the answer came from. */
+  readonly remotes: ReadonlyArray<Address>
+}
+
+/** A dial's socket, for what has to be done while nobody answers. */
+export interface Dialling extends Pick<Connection, "local" | "carry"> {
+  /** As it is bound. */
+  readonly address: Address
+}
+
+/** A relay that we are known to: how it is spoken to, and where the server is by it. */
+export interface Ride {
+  /** For people: its kind and address. */
+  readonly name: string
+  /** Which of the invitations leads to the same server. */
+  readonly invitation: number
+  /** Makes the carrier whose addresses have this `via`. */
+  readonly make: (via: number) => {
+    readonly carrier: Carrier
+    /** Where the server is by this relay, with its `via`; nothing while that is not known. */
+    readonly peers: () => ReadonlyArray<Address>
+    /** Our own address as the relay sees it, once it does. */
+    readonly observed?: () => Address | undefined
+  }
+}
+
+/** One more port of a listener. */
+export interface OpenPort {
+  readonly address: Address
+  /** What its addresses have as `via`. */
+  readonly via: number
+  /** Sessions whose path leads through it now. */
+  readonly sessions: Effect.Effect<number>
+  readonly close: Effect.Effect<void>
 }
 
 /** How patient sessions are; ms. */
@@ -83,6 +175,8 @@ export interface Patience {
   readonly keepAliveMs: number
   readonly deadAfterMs: number
   readonly idleTimeoutMs: number
+  /** Of a listener: how long a device may be silent before it is asked; long where nothing before us forgets who it was. */
+  readonly askMs?: number
 }
 
 /** What a listener noticed that its owner may want on record. */
@@ -102,6 +196,8 @@ export interface ListenOptions {
    */
   readonly streamWindow?: number
   readonly maxSessions: number
+  /** Milliseconds between two changes of a session's keys; an hour if not given. */
+  readonly rekeyIntervalMs?: number | undefined
   /** Whom to expect: the whole list, at start and at every change. */
   readonly admissions: Stream.Stream<ReadonlyArray<Admission>>
   /** Nonces seen by earlier processes. */
@@ -116,7 +212,28 @@ export interface ListenOptions {
 }
 
 export interface Listener {
+  /** Of the first port. */
   readonly address: Address
+  /** This host's addresses, as its interfaces have them now; only the one that is bound, if it is one. */
+  readonly hosts: Effect.Effect<ReadonlyArray<string>>
+  /** The first port, to be closed when devices have moved to another. */
+  readonly first: OpenPort
+  /** Opens one more port on the same address; 0 lets the system choose. It closes with the listener, if not before. */
+  readonly open: (port: number) => Effect.Effect<OpenPort, TransportError>
+  /** Carriers of one port speak through another from here on, and new paths begin there. */
+  readonly move: (from: OpenPort, to: OpenPort) => Effect.Effect<void>
+  /** Sends these bytes from the port that new paths begin at to each address: what lies before it will let answers in. */
+  readonly punch: (addresses: ReadonlyArray<Address>, bytes: Uint8Array) => Effect.Effect<void>
+  /** Tells every session that the server will be at this port in `inMs`. */
+  readonly announce: (port: number, inMs: number) => Effect.Effect<void>
+  /** Lets a carrier speak through a port, the first one if not said otherwise, until the scope closes. */
+  readonly carry: (make: (via: number) => Carrier, port?: OpenPort) => Effect.Effect<void, never, Scope.Scope>
+  /** As for a connection, for all sessions; those in `told` are answered instead of told. */
+  readonly compromise: (told: ReadonlyArray<Compromised>) => Effect.Effect<LastWords>
+  /** Waits for one who says that its secrets are burned. */
+  readonly compromised: Effect.Effect<Compromised>
+  /** Forgets that device's sessions without a word but the acknowledgement; the listener goes on. */
+  readonly acknowledge: (told: Compromised) => Effect.Effect<void>
   readonly accept: Effect.Effect<Connection, TransportError>
   /** Counters of datagrams that led nowhere. */
   readonly drops: Effect.Effect<Drops>
@@ -147,6 +264,14 @@ export interface ConnectOptions {
   readonly streamWindow?: number
   /** Milliseconds until `NoAnswer`. */
   readonly timeoutMs: number
+  /** Relays to be tried beside the addresses of the invitations, and left when a direct way is found. */
+  readonly rides?: ReadonlyArray<Ride>
+  /** Runs beside the dial, in the connection's scope; when it fails, so does the dial. */
+  readonly dialling?: (socket: Dialling) => Effect.Effect<void, TransportError, Scope.Scope>
+  /** Told what becomes of each way; must not wait. */
+  readonly progress?: (progress: Progress) => void
+  /** As in `ListenOptions`. */
+  readonly rekeyIntervalMs?: number | undefined
   readonly skewMs: number
   /** Whether to try other clocks when nothing answers; not where both ends share one. Default true. */
   readonly sweeps?: boolean

@@ -38,6 +38,8 @@ export interface BindOptions {
   readonly host: string
   /** 0 lets the system choose. */
   readonly port: number
+  /** What the sources of its datagrams have as `via`; an owner of several sockets tells them apart by it. */
+  readonly via?: number | undefined
 }
 
 export interface BoundSocket {
@@ -66,6 +68,8 @@ export class UdpSocket extends Context.Service<
   {
     /** What it runs on, for `doctor`: "node:dgram", or what is faster. */
     readonly implementation: string
+    /** Numeric addresses of this host by which others may reach it: no loopback, no link-local ones. */
+    readonly addresses: Effect.Effect<ReadonlyArray<string>>
     /** Binds a socket that closes with the scope. */
     readonly bind: (options: BindOptions) => Effect.Effect<BoundSocket, UdpSocketError, Scope.Scope>
   }

@@ -76,6 +76,18 @@ describe("CredentialFile content", () => {
     assert.strictEqual(CredentialFile.slot(content), NOW)
   })
 
+  it("takes relays with their tickets, and without as older files had them", () => {
+    const ticket = new Uint8Array(104).fill(9)
+    const rendezvous = [{ server: "192.0.2.9:3479", ticket }, "192.0.2.10:3479"]
+    const full = { ...content, nat_traversal: { ...content.nat_traversal, rendezvous } }
+    const decoded = CredentialFile.decodeContent(CredentialFile.encodeContent(full))
+    assert.deepStrictEqual(decoded, { _tag: "Content", content: full })
+    for (const wrong of [{ server: "192.0.2.9:3479" }, { server: "192.0.2.9:3479", ticket: "AAAA" }, 7]) {
+      const nat_traversal = { stun: [], turn: [], rendezvous: [wrong], timeout: 60 }
+      assert.strictEqual(CredentialFile.decodeContent(changed({ nat_traversal }))._tag, "Foreign")
+    }
+  })
+
   it("passes over unknown keys, but not any number of them", () => {
     assert.deepStrictEqual(CredentialFile.decodeContent(changed({ future: { a: [1] } })), { _tag: "Content", content })
     const many = Object.fromEntries(Array.from({ length: 64 }, (_, i) => [`k${i}`, i]))

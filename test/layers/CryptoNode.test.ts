@@ -4,6 +4,7 @@ import * as path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { fromHex, hex, utf8 } from "../../src/domain/protocol/Cursor.ts"
+import * as CryptoNode from "../../src/layers/CryptoNode.ts"
 import { entropy, entropySeeded, layer, layerSeeded, primitives } from "../../src/layers/CryptoNode.ts"
 import { Crypto } from "../../src/services/Crypto.ts"
 
@@ -248,6 +249,34 @@ describe("CryptoNode X25519", () => {
       assert.isUndefined(primitives.dh(privateKey, new Uint8Array(length).fill(9)))
       assert.isUndefined(primitives.dh(new Uint8Array(length).fill(9), publicKey))
     }
+  })
+})
+
+describe("CryptoNode keys from bytes", () => {
+  const [own, other] = [primitives.keyPair(entropy(32)), primitives.keyPair(entropy(32))]
+  const shared = ({ privateKey, publicKey }: CryptoNode.Import): string =>
+    crypto
+      .diffieHellman({ privateKey: privateKey(own.privateKey), publicKey: publicKey(other.publicKey) })
+      .toString("hex")
+  const expected = Buffer.from(primitives.dh(own.privateKey, other.publicKey) ?? EMPTY).toString("hex")
+
+  it("are the same either way, also from a part of a buffer", () => {
+    assert.strictEqual(shared(CryptoNode.derImport), expected)
+    assert.strictEqual(shared(CryptoNode.rawImport), expected)
+    const around = new Uint8Array(48)
+    around.set(other.publicKey, 9)
+    const part = CryptoNode.rawImport.publicKey(around.subarray(9, 41))
+    assert.isTrue(part.equals(CryptoNode.derImport.publicKey(other.publicKey)))
+  })
+
+  it("take the second way for good where the first one is not known", () => {
+    let asked = 0
+    const unknown = (): never => {
+      asked++
+      throw new TypeError("no such format")
+    }
+    const imports = CryptoNode.importing({ privateKey: unknown, publicKey: unknown }, CryptoNode.derImport)
+    assert.deepStrictEqual([shared(imports), shared(imports), asked], [expected, expected, 1])
   })
 })
 

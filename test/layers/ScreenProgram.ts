@@ -1,5 +1,6 @@
 /** A chat with a scripted assistant on the streams of this process, for tests that give it a real terminal or pipes. */
 import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as CryptoNode from "../../src/layers/CryptoNode.ts"
@@ -37,7 +38,8 @@ const program = Effect.gen(function* () {
   Effect.scoped,
   Effect.provide(ScreenNode.layer({ historyPath })),
   Effect.provide(SecureFileStoreNode.layer),
-  Effect.provide(CryptoNode.layer)
+  Effect.provide(CryptoNode.layer),
+  Effect.provide(Logger.layer([]))
 )
 
 Effect.runPromise(program).then(

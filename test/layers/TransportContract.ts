@@ -95,7 +95,8 @@ export const contract = (kind: Kind, extent: "whole" | "short") => {
           }
         })
         const far = yield* listener.accept
-        assert.deepStrictEqual(order, ["remember", "answered", "enrol"])
+        // A slow machine may have repeated the initiation before it was answered.
+        assert.deepStrictEqual([...new Set(order)], ["remember", "answered", "enrol"])
         const id = hex(file.credential.id)
         assert.deepStrictEqual([near.credential, far.credential], [id, id])
         assert.deepStrictEqual([near.deviceName, far.deviceName], ["", file.name])

@@ -252,8 +252,9 @@ export const cuttable = (end: End) => {
   let isCut = false
   const sockets = Layer.effect(
     UdpSocket,
-    Effect.map(UdpSocket, ({ bind, implementation }) =>
+    Effect.map(UdpSocket, ({ addresses, bind, implementation }) =>
       UdpSocket.of({
+        addresses,
         implementation,
         bind: (options) =>
           Effect.map(bind(options), (socket) => ({

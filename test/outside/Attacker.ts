@@ -7,7 +7,7 @@ import type { Socket } from "node:dgram"
 import * as Effect from "effect/Effect"
 import { AckTracker } from "../../src/domain/protocol/AckTracker.ts"
 import type { Invitation } from "../../src/domain/protocol/Credential.ts"
-import { Writer } from "../../src/domain/protocol/Cursor.ts"
+import { concat, Writer } from "../../src/domain/protocol/Cursor.ts"
 import * as Envelope from "../../src/domain/protocol/Envelope.ts"
 import * as Frame from "../../src/domain/protocol/Frame.ts"
 import * as HandshakeMessage from "../../src/domain/protocol/HandshakeMessage.ts"
@@ -16,6 +16,9 @@ import type { Limits } from "../../src/domain/protocol/Limits.ts"
 import * as Noise from "../../src/domain/protocol/Noise.ts"
 import * as Packet from "../../src/domain/protocol/Packet.ts"
 import type { KeyPair } from "../../src/domain/protocol/Primitives.ts"
+import * as Handshake from "../../src/domain/protocol/SealedHandshake.ts"
+import * as Sealed from "../../src/domain/protocol/SealedStream.ts"
+import * as StreamHeader from "../../src/domain/StreamHeader.ts"
 import { primitives } from "../../src/layers/CryptoNode.ts"
 import * as Packets from "../protocol/Packets.ts"
 import { identityOf, udp } from "./Tiers.ts"
@@ -85,14 +88,37 @@ const secretsOf = (key: Uint8Array) => {
 /** What came on one stream, in order, as far as it goes without a gap. */
 class Received {
   text = ""
+  /** The first bytes, as many as were asked for. */
+  head: Uint8Array = new Uint8Array(0)
+  #wanted: number
+  /** Opens what comes behind the head. */
+  unsealer: Sealed.Unsealer | undefined
   #offset = 0
   readonly #ahead = new Map<number, Uint8Array>()
   readonly #decoder = new TextDecoder()
 
+  constructor(wanted = 0) {
+    this.#wanted = wanted
+  }
+
+  #append(data: Uint8Array): void {
+    const rest = data.subarray(this.#wanted - this.head.length)
+    if (this.head.length < this.#wanted)
+      this.head = concat(this.head, data.subarray(0, this.#wanted - this.head.length))
+    if (this.unsealer === undefined) {
+      this.text += this.#decoder.decode(rest, { stream: true })
+      return
+    }
+    this.unsealer.push(rest.slice())
+    for (let pulled = this.unsealer.pull(); pulled.type === "Data"; pulled = this.unsealer.pull()) {
+      this.text += this.#decoder.decode(pulled.bytes, { stream: true })
+    }
+  }
+
   take(offset: number, data: Uint8Array): void {
     if (offset > this.#offset) this.#ahead.set(offset, data)
     else if (offset + data.length > this.#offset) {
-      this.text += this.#decoder.decode(data.subarray(this.#offset - offset), { stream: true })
+      this.#append(data.subarray(this.#offset - offset))
       this.#offset = offset + data.length
     }
     const next = this.#ahead.get(this.#offset)
@@ -149,6 +175,11 @@ export class Attacker {
 
   get localId(): Uint8Array {
     return this.#localId
+  }
+
+  /** What the server knows this session by. */
+  get remoteId(): Uint8Array {
+    return this.#remoteId
   }
 
   #onMessage(bytes: Uint8Array): void {
@@ -288,6 +319,50 @@ export class Attacker {
     })
   }
 
+  /** Opens a stream to the llm tier that continues a session; what is then to be written goes through what this gives. */
+  resume(
+    id: number,
+    session: Handshake.Session,
+    number: number
+  ): { offset: number; seal: (bytes: Uint8Array) => Uint8Array } {
+    const { clientKey, tierKey } = Handshake.streamKeys(primitives, session, number)
+    const received = new Received()
+    received.unsealer = new Sealed.Unsealer(primitives, tierKey)
+    this.streams.set(id, received)
+    const sealer = new Sealed.Sealer(primitives, clientKey, 0)
+    const offset = this.write(id, 0, concat(StreamHeader.llm(), Handshake.resumption(session, number)))
+    return { offset, seal: (bytes) => sealer.seal(0, bytes) }
+  }
+
+  /** A session with the llm tier, made on stream `id`, which is then as after `resume`. */
+  sealed(id: number, home: string) {
+    const self = this
+    return Effect.gen(function* () {
+      const identity = yield* identityOf(home)
+      const status = yield* Effect.orDie(identity.status)
+      const server = status._tag === "Enrolled" ? status.server : undefined
+      if (server?.llmKey === undefined) return yield* Effect.die(new Error("not paired, or without the llm tier's key"))
+      const header = StreamHeader.llm()
+      const initiator = new Handshake.Initiator(primitives, {
+        device: server.credentialId,
+        header,
+        identity: identity.keyPair,
+        tierKey: server.llmKey,
+        ephemeral: primitives.keyPair(Uint8Array.from(randomBytes(32)))
+      })
+      const received = new Received(Handshake.MESSAGE_2_LENGTH)
+      self.streams.set(id, received)
+      const offset = self.write(id, 0, concat(header, initiator.opening ?? header))
+      yield* self.until("the llm tier's handshake", () => received.head.length === Handshake.MESSAGE_2_LENGTH)
+      const session = initiator.finish(received.head)
+      if (session === undefined) return yield* Effect.die(new Error("the llm tier's handshake does not open"))
+      const { clientKey, tierKey } = Handshake.streamKeys(primitives, session, 0)
+      received.unsealer = new Sealed.Unsealer(primitives, tierKey)
+      const sealer = new Sealed.Sealer(primitives, clientKey, 0)
+      return { session, offset, seal: (bytes: Uint8Array) => sealer.seal(0, bytes) }
+    })
+  }
+
   /** How far a stream was written. */
   written(id: number): number {
     return this.#written.get(id) ?? 0
@@ -306,6 +381,15 @@ export class Attacker {
 }
 
 const hints = new Map<string, number>()
+
+/** A session with the llm tier that any connection of the device may continue. */
+export const sealedSession = Effect.fnUntraced(function* (home: string, port: number) {
+  const attacker = yield* attack(home, port)
+  const { offset, seal, session } = yield* attacker.sealed(0, home)
+  attacker.write(0, offset, seal(new TextEncoder().encode('{"_tag":"Ping"}\n')))
+  yield* attacker.until("a Pong", () => attacker.text(0).includes("Pong"))
+  return session
+})
 
 /** A session of a paired device's, made by hand. */
 export const attack = Effect.fnUntraced(function* (home: string, port: number, limits: Limits = GREEDY) {

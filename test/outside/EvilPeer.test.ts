@@ -6,7 +6,7 @@ import { CloseCode } from "../../src/domain/protocol/CloseCode.ts"
 import type { Limits } from "../../src/domain/protocol/Limits.ts"
 import * as StreamHeader from "../../src/domain/StreamHeader.ts"
 import * as Network from "../../src/programs/cli/Layers.ts"
-import { type Attacker, attack } from "./Attacker.ts"
+import { type Attacker, attack, sealedSession } from "./Attacker.ts"
 import { connect, device, echo, say, World, world } from "./Tiers.ts"
 
 const environment = Layer.merge(world(), Network.network)
@@ -185,19 +185,22 @@ describe.skipIf(!linux)(
         Effect.gen(function* () {
           const { llm, port, server } = yield* World
           const home = yield* device("clogging")
+          const session = yield* sealedSession(home, port)
           const attacker = yield* attack(home, port, DEAF)
           const before = [server().rssKib, llm.rssKib]
           // A question of 200 kB in the transcript, and its history again and again.
           for (let i = 0; i < 8; i++) {
             const id = 2 * i
-            attacker.write(id, 0, StreamHeader.llm())
+            const { offset, seal } = attacker.resume(id, session, 1 + i)
             let count = 0
-            yield* attacker.pour(id, 2, () => {
+            yield* attacker.pour(id, offset, () => {
               if (count++ >= 64) return undefined
               const messageId = `00000000-0000-4000-8000-${(1000 * i + count).toString().padStart(12, "0")}`
-              return count <= 8
-                ? request(String(count), "Chat.Send", { conversation: "big", messageId, text: "z".repeat(200_000) })
-                : request(String(count), "Chat.History", { conversation: "big", limit: 500 })
+              return seal(
+                count <= 8
+                  ? request(String(count), "Chat.Send", { conversation: "big", messageId, text: "z".repeat(200_000) })
+                  : request(String(count), "Chat.History", { conversation: "big", limit: 500 })
+              )
             })
           }
           yield* attacker.flush
@@ -213,15 +216,17 @@ describe.skipIf(!linux)(
       it.effect("cannot keep the server from ending when it is told to", () =>
         Effect.gen(function* () {
           const { llm, port, server } = yield* World
-          const attacker = yield* attack(yield* device("clinging"), port, DEAF)
-          for (const [id, header, tag, payload] of [
-            [0, StreamHeader.server(), "Control.Echo", { data: "y".repeat(4000) }],
-            [2, StreamHeader.llm(), "Chat.History", { conversation: "big", limit: 500 }]
+          const home = yield* device("clinging")
+          const session = yield* sealedSession(home, port)
+          const attacker = yield* attack(home, port, DEAF)
+          const plain = { offset: attacker.write(0, 0, StreamHeader.server()), seal: (bytes: Uint8Array) => bytes }
+          for (const [id, { offset, seal }, tag, payload] of [
+            [0, plain, "Control.Echo", { data: "y".repeat(4000) }],
+            [2, attacker.resume(2, session, 1), "Chat.History", { conversation: "big", limit: 500 }]
           ] as const) {
-            attacker.write(id, 0, header)
             let count = 0
-            yield* attacker.pour(id, header.length, () =>
-              count++ < 2000 ? request(String(count), tag, payload) : undefined
+            yield* attacker.pour(id, offset, () =>
+              count++ < 2000 ? seal(request(String(count), tag, payload)) : undefined
             )
           }
           // Dead sessions are given up after 15 s; far less is needed when nobody is waited for.

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as StreamHeader from "../../src/domain/StreamHeader.ts"
 import * as Network from "../../src/programs/cli/Layers.ts"
-import { attack } from "./Attacker.ts"
+import { attack, sealedSession } from "./Attacker.ts"
 import { connect, device, echo, say, World, world } from "./Tiers.ts"
 
 const environment = Layer.merge(world(), Network.network)
@@ -81,10 +81,12 @@ const NONSENSE: Readonly<Record<string, Uint8Array>> = {
   chatProto: request({ tag: "Chat.History", payload: { limit: 5, conversation: "__proto__" } })
 }
 
-/** Headers of streams, and whether what follows them reaches anybody. */
-const HEADERS: Readonly<Record<string, Uint8Array>> = {
+/** Headers of streams, and whether what follows them reaches anybody; `sealed` has it sealed as a device does. */
+const HEADERS: Readonly<Record<string, Uint8Array | "sealed">> = {
   server: StreamHeader.server(),
-  llm: StreamHeader.llm(),
+  llm: "sealed",
+  llmUnsealed: StreamHeader.llm(),
+  llmOfYesterday: Uint8Array.of(StreamHeader.LLM, 1),
   llmOfTomorrow: Uint8Array.of(StreamHeader.LLM, 200),
   unknown: Uint8Array.of(0x7f)
 }
@@ -106,13 +108,21 @@ describe.skipIf(!linux)(linux ? "calls without sense" : "calls without sense (sk
       it.effect(`do no harm (${to})`, () =>
         Effect.gen(function* () {
           const { llm, port, server } = yield* World
-          const attacker = yield* attack(yield* device(`senseless-${to}`), port)
+          const home = yield* device(`senseless-${to}`)
+          const session = yield* sealedSession(home, port)
+          const attacker = yield* attack(home, port)
           const witness = yield* connect(yield* device(`witness-${to}`))
           let id = 0
+          let number = 0
           for (let round = 0; round < 3; round++) {
             for (const [name, nonsense] of Object.entries(NONSENSE)) {
-              attacker.write(id, 0, header)
-              yield* attacker.pour(id, header.length, onceOf(nonsense))
+              if (header === "sealed") {
+                const { offset, seal } = attacker.resume(id, session, ++number)
+                yield* attacker.pour(id, offset, onceOf(seal(nonsense)))
+              } else {
+                attacker.write(id, 0, header)
+                yield* attacker.pour(id, header.length, onceOf(nonsense))
+              }
               assert.strictEqual(attacker.closeCode, undefined, name)
               assert.strictEqual(yield* echo(witness, name), name)
               attacker.send(
@@ -137,18 +147,25 @@ describe.skipIf(!linux)(linux ? "calls without sense" : "calls without sense (sk
     it.effect("get an answer where one can be given", () =>
       Effect.gen(function* () {
         const { port } = yield* World
-        const attacker = yield* attack(yield* device("answered"), port)
+        const home = yield* device("answered")
+        const session = yield* sealedSession(home, port)
+        const attacker = yield* attack(home, port)
         const cases = [
           [StreamHeader.server(), NONSENSE.unknownTag, /Unknown request tag/],
           [StreamHeader.server(), NONSENSE.badPayload, /Expected string/],
           [StreamHeader.server(), NONSENSE.filesUpwards, /FilesError/],
-          [StreamHeader.llm(), NONSENSE.chatUnknown, /Unknown request tag/],
-          [StreamHeader.llm(), NONSENSE.chatTooLong, /TooLong/],
-          [StreamHeader.llm(), NONSENSE.chatBadLimit, /Exit/]
+          ["sealed", NONSENSE.chatUnknown, /Unknown request tag/],
+          ["sealed", NONSENSE.chatTooLong, /TooLong/],
+          ["sealed", NONSENSE.chatBadLimit, /Exit/]
         ] as const
-        for (const [i, [header, nonsense, answer]] of cases.entries()) {
-          attacker.write(2 * i, 0, header)
-          yield* attacker.pour(2 * i, header.length, onceOf(nonsense ?? new Uint8Array(0)))
+        for (const [i, [header, nonsense = new Uint8Array(0), answer]] of cases.entries()) {
+          if (header === "sealed") {
+            const { offset, seal } = attacker.resume(2 * i, session, 1 + i)
+            yield* attacker.pour(2 * i, offset, onceOf(seal(nonsense)))
+          } else {
+            attacker.write(2 * i, 0, header)
+            yield* attacker.pour(2 * i, header.length, onceOf(nonsense))
+          }
           yield* attacker.until(String(answer), () => answer.test(attacker.text(2 * i)))
         }
         // What cannot be answered is given up: a line without end, and a stream of no known kind.

@@ -267,6 +267,8 @@ export class World extends Context.Service<
     readonly folder: string
     readonly home: string
     readonly recorder: Recorder
+    /** Between server and llm tier, where `linkRecorded` was asked for. */
+    readonly link: Recorder | undefined
     readonly llm: Tier
     /** The server's process, which may change. */
     readonly server: () => Tier
@@ -287,8 +289,15 @@ const startServer = (home: string, publicPort: number, llmPort: number) =>
     return { server, port }
   })
 
+export interface WorldOptions {
+  /** For the llm tier's process; the offline assistant if not given. */
+  readonly llmEnvironment?: Readonly<Record<string, string>>
+  /** Puts a second recorder between server and llm tier. */
+  readonly linkRecorded?: boolean
+}
+
 /** `prepare` sees the home before anything runs on it. */
-export const world = (prepare: (home: string) => void = () => {}): Layer.Layer<World> =>
+export const world = (prepare: (home: string) => void = () => {}, options: WorldOptions = {}): Layer.Layer<World> =>
   Layer.effect(
     World,
     Effect.gen(function* () {
@@ -298,14 +307,16 @@ export const world = (prepare: (home: string) => void = () => {}): Layer.Layer<W
       prepare(home)
       const recording = yield* recorder
       const llmPort = yield* freePort
+      const chosen = options.llmEnvironment ?? { CLAWCHAT_LLM_PROVIDER: "offline" }
       const llm = yield* Effect.acquireRelease(
-        Effect.sync(
-          () => new Tier(["llm", `--home=${home}`, "--provider=offline"], { CLAWCHAT_LLM_PORT: String(llmPort) })
-        ),
+        Effect.sync(() => new Tier(["llm", `--home=${home}`], { ...chosen, CLAWCHAT_LLM_PORT: String(llmPort) })),
         (tier) => tier.end("SIGTERM")
       )
       yield* llm.says(/Listening on UDP/)
-      const first = yield* startServer(home, recording.port, llmPort)
+      const link = options.linkRecorded === true ? yield* recorder : undefined
+      if (link !== undefined) link.target = llmPort
+      const dialled = link?.port ?? llmPort
+      const first = yield* startServer(home, recording.port, dialled)
       let server = first.server
       yield* Effect.addFinalizer(() => Effect.suspend(() => server.end("SIGTERM")))
       recording.target = first.port
@@ -313,12 +324,13 @@ export const world = (prepare: (home: string) => void = () => {}): Layer.Layer<W
         folder,
         home,
         recorder: recording,
+        link,
         llm,
         server: () => server,
         port: first.port,
         restart: Effect.gen(function* () {
           yield* server.end("SIGKILL")
-          const next = yield* startServer(home, recording.port, llmPort)
+          const next = yield* startServer(home, recording.port, dialled)
           server = next.server
           if (next.port !== first.port) yield* Effect.die(new Error("the server came back on another port"))
         })

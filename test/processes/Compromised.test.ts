@@ -207,6 +207,9 @@ describe.skipIf(!hasProc)(`clawchat compromised${whyNoProc}`, () => {
           ["member", false]
         ]
       )
+      const record = await world.ok(["audit", "--home", tiers.home, "--kind", "compromised", "--json"])
+      const { alert, by, scope } = JSON.parse(record.stdout)
+      assert.deepStrictEqual([scope, by, alert], ["device", devices[1].id, true])
       // What was stolen is worth nothing.
       assertFails(await world.run(["ping", "--home", copy, "--timeout", "1"]), 69, /does not answer/)
       // A backup does not bring it back either: the home knows what it burned.

@@ -1,6 +1,10 @@
 /** `clawchat doctor` on homes of each kind. */
+import * as Dgram from "node:dgram"
+import { once } from "node:events"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
-import type { Finding } from "../../src/programs/cli/Doctor.ts"
+import type { NetworkReport } from "../../src/domain/NetworkReport.ts"
+import * as Stun from "../../src/domain/protocol/StunMessage.ts"
+import type { Finding } from "../../src/programs/cli/Finding.ts"
 import { assertNoSecrets, assertNoStacks, Tiers, tree, World } from "./Tiers.ts"
 
 describe.skipIf(process.platform === "win32")("clawchat doctor", () => {
@@ -56,6 +60,50 @@ describe.skipIf(process.platform === "win32")("clawchat doctor", () => {
     assert.deepInclude(found.get("home"), { verdict: "warn" })
     assert.match(found.get("server")?.detail ?? "", /not paired: run clawchat pair/)
     assert.deepStrictEqual(tree(world.path("n")), {})
+  })
+
+  it("asks STUN servers that it is told, and keeps to the format of its report", async () => {
+    const stun = Dgram.createSocket("udp4").bind(0, "127.0.0.1")
+    await once(stun, "listening")
+    stun.on("message", (bytes, { address, port }) => {
+      const request = Stun.decode(new Uint8Array(bytes))
+      if (request === undefined) return
+      const answer = new Stun.StunWriter("success", request.method, request.transactionId)
+      const mapped = { host: address, port }
+      stun.send(answer.xorAddress(Stun.Attribute.xorMappedAddress, mapped).finish(), port, address)
+    })
+    const server = `127.0.0.1:${stun.address().port}`
+    const { code, stdout } = await world.run(["doctor", "--home", world.path("n"), "--stun", server, "--json"])
+    stun.close()
+    assert.strictEqual(code, 0)
+    const { findings, network }: { findings: ReadonlyArray<Finding>; network: NetworkReport } = JSON.parse(stdout)
+    assert.hasAllKeys(network, ["nat", "candidates", "closedPorts", "connection"])
+    const { ipv4, ipv6 } = network.nat
+    assert.isNull(ipv6)
+    assert.isNotNull(ipv4)
+    const { localPort, mtu, servers, ...rest } = ipv4
+    assert.deepStrictEqual(rest, {
+      reflexive: `127.0.0.1:${localPort}`,
+      translated: false,
+      mapping: "endpoint-independent",
+      filtering: null,
+      portPreserved: true,
+      hairpin: null,
+      mappingLifetime: null
+    })
+    // Only a socket that can forbid fragments tells an MTU.
+    assert.include([1500, null], mtu)
+    assert.lengthOf(servers, 1)
+    assert.deepInclude(servers[0], { server, outcome: "answered", reflexive: `127.0.0.1:${localPort}` })
+    const nat = findings.find(({ what }) => what === "nat")
+    assert.deepInclude(nat, { verdict: "ok" })
+    assert.match(nat?.detail ?? "", /^127\.0\.0\.1:\d+, not translated, mapping endpoint-independent/)
+  })
+
+  it("refuses a STUN server that is none", async () => {
+    const { code, stderr } = await world.run(["doctor", "--home", home, "--stun", "a b"])
+    assert.strictEqual(code, 2)
+    assert.match(stderr, /--stun: expected at most 8 servers as host:port, .*got "a b"/)
   })
 
   it("with the llm tier away, then without a server", async () => {

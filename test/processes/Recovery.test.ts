@@ -1,8 +1,22 @@
 /** Tiers that are killed outright and come back: nobody has to start anything else again, and nothing said is lost. */
+import * as Fs from "node:fs"
+import * as Path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
-import { assertNoStacks, llmEnv, type Running, Tiers, World } from "./Tiers.ts"
+import { PORT_PERIOD_MS } from "../../src/domain/protocol/Constants.ts"
+import * as PortSchedule from "../../src/domain/protocol/PortSchedule.ts"
+import { primitives } from "../../src/layers/CryptoNode.ts"
+import { assertNoStacks, type Running, Tiers, World } from "./Tiers.ts"
 
 const count = (text: string, pattern: RegExp): number => Array.from(text.matchAll(pattern)).length
+
+/** The port that a server says it listens on. */
+const portOf = (stdout: string): number => Number(/^Listening on UDP \S+:(\d+)$/m.exec(stdout)?.[1])
+
+/** Ports that the server's schedule has by now. */
+const scheduled = (serverHome: string): ReadonlyArray<number> => {
+  const seed = Buffer.from(Fs.readFileSync(Path.join(serverHome, "identity/port.seed"), "utf8").trim(), "hex")
+  return PortSchedule.candidates(PortSchedule.make(primitives, Uint8Array.from(seed), PORT_PERIOD_MS), Date.now())
+}
 
 describe.skipIf(process.platform === "win32")("tiers that are killed and come back", () => {
   let world: World
@@ -86,29 +100,17 @@ describe.skipIf(process.platform === "win32")("tiers that are killed and come ba
     await assertOnce("both", ["before", "between"])
   })
 
-  it("a server without --port takes its last one again, so that devices find it", async () => {
+  it("a server without --port is where its schedule has it, and devices find it there", async () => {
     await tiers.server.stop()
     const args = ["server", "--home", tiers.home, "--bind", "127.0.0.1", "--ip", "127.0.0.1"]
     for (const signal of ["SIGKILL", "SIGTERM"] as const) {
       const server = await tiers.startServer(args)
-      assert.include(server.stdout, `Listening on UDP 127.0.0.1:${tiers.port}\n`)
+      assert.include(scheduled(tiers.home), portOf(server.stdout))
       await world.ok(["status", "--home", home])
       assert.deepInclude(await server.stop(signal), signal === "SIGKILL" ? { signal } : { code: 0 })
     }
     await tiers.startServer()
-  })
-
-  it("a drawn port is kept too", async () => {
-    const args = ["server", "--home", world.path("drawn"), "--bind", "127.0.0.1"]
-    const listening = async (): Promise<string> => {
-      const server = world.start(args, { env: llmEnv(tiers.llmPort) })
-      const [, address = ""] = await server.out(/^Listening on UDP (\S+)\n/m)
-      await server.stop("SIGKILL")
-      return address
-    }
-    const first = await listening()
-    assert.match(first, /^127\.0\.0\.1:(49[2-9]|49[1][5-9]|5|6)\d+$/)
-    assert.strictEqual(await listening(), first)
+    await world.ok(["status", "--home", home])
   })
 
   it("and none of it shows a stack", () => assertNoStacks(world.output()))

@@ -189,7 +189,7 @@ describe.skipIf(process.platform === "win32")("what the program refuses", () => 
     const file = await tiers.credential("u.sec")
     await world.ok(["pair", file, "--home", world.path("u"), "--key-file", tiers.keyFile])
     const from = tiers.server.stderr.length
-    const args = ["pair", file, "--home", world.path("v"), "--key-file", tiers.keyFile, "--timeout", "2"]
+    const args = ["pair", file, "--home", world.path("v"), "--key-file", tiers.keyFile, "--timeout", "1.5"]
     assertFails(await world.run(args), 69, /was used or replaced already/)
     await tiers.server.err(/ALARM: a used credential file was used again/, from)
     assertFails(await world.run(["status", "--home", world.path("v")]), 4, /not paired/)

@@ -171,6 +171,41 @@ describe("Ask", () => {
     })
   )
 
+  it.effect("goes on when a stream was cut off behind the server, and does not take that for an end", () =>
+    Effect.gen(function* () {
+      const world = yield* World.make((_, index) => (index === 0 ? hanging("a") : World.says("ab")))
+      const { fiber, seen } = yield* start(world)
+      yield* World.eventually("a part", () => brief(seen).includes("+a"))
+      yield* world.cutChats
+      yield* World.eventually("the wait", () => brief(seen).includes("waiting for tier"))
+      yield* World.settle
+      yield* TestClock.adjust(500)
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual(brief(seen), ["Started", "+a", "waiting for tier", "Started", "+b", "Done"])
+    })
+  )
+
+  it.effect("asks again at once when the llm tier has forgotten the session", () =>
+    Effect.gen(function* () {
+      const world = yield* World.make((_, index) => (index === 0 ? hanging("a") : World.says("ab")))
+      const { fiber, seen } = yield* start(world)
+      yield* World.eventually("a part", () => brief(seen).includes("+a"))
+      yield* world.endChats(StreamHeader.Code.Renew)
+      yield* Fiber.join(fiber)
+      assert.deepStrictEqual(brief(seen), ["Started", "+a", "Started", "+b", "Done"])
+    })
+  )
+
+  it.effect("fails with the way out when the seal is refused", () =>
+    Effect.gen(function* () {
+      const world = yield* World.make(() => World.says("a"), { otherTier: true })
+      const error = yield* Effect.flip(Stream.runDrain(ask(world.link, question)))
+      assert.strictEqual(error.reason, "LlmFailed")
+      assert.match(error.message, /did not take this device's handshake/)
+      assert.deepStrictEqual(world.asked(), [])
+    })
+  )
+
   it.effect("goes on when the assistant says that it is shutting down", () =>
     Effect.gen(function* () {
       const ending = new ChatError({ reason: "TierAway", message: "shutting down" })

@@ -3,8 +3,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { TestClock } from "effect/testing"
 import * as HomePaths from "../../src/domain/HomePaths.ts"
+import * as Constants from "../../src/domain/protocol/Constants.ts"
 import { fromHex, hex, text, utf8 } from "../../src/domain/protocol/Cursor.ts"
 import * as KeySchedule from "../../src/domain/protocol/KeySchedule.ts"
+import * as PortSchedule from "../../src/domain/protocol/PortSchedule.ts"
 import * as CryptoNode from "../../src/layers/CryptoNode.ts"
 import * as ClientIdentity from "../../src/programs/ClientIdentity.ts"
 import * as CredentialFiles from "../../src/programs/CredentialFiles.ts"
@@ -73,7 +75,8 @@ describe("ClientIdentity", () => {
       assert.deepStrictEqual(keysOf(pending), ["device", "file"])
       assert.deepStrictEqual(pending[0]?.psk, psk)
       assert.strictEqual(pending[0]?.slot, undefined)
-      assert.deepStrictEqual(pending[1], first)
+      assert.deepStrictEqual([pending[1]?.psk, pending[1]?.slot], [first.psk, first.slot])
+      assert.deepStrictEqual(pending[1]?.endpoints, first.endpoints)
       assert.strictEqual((yield* identity.status)._tag, "Pending")
 
       yield* identity.confirm(first.id)
@@ -92,7 +95,9 @@ describe("ClientIdentity", () => {
       yield* identity.confirm(first.id)
       const again = yield* ClientIdentity.make(paths)
       assert.deepStrictEqual(again.keyPair, identity.keyPair)
-      assert.deepStrictEqual(yield* again.invitations, [device])
+      const [same, ...others] = yield* again.invitations
+      assert.deepStrictEqual({ ...same, endpointsAt: undefined }, { ...device, endpointsAt: undefined })
+      assert.deepStrictEqual(others, [])
     }).pipe(Effect.provide(world(disk)))
   })
 
@@ -197,11 +202,25 @@ describe("ClientIdentity", () => {
       const last = yield* identity.last
       assert.deepStrictEqual([last.addresses.length, last.skewMs, last.hints.x?.answered], [8, -3_600_000, 2])
       const [device] = yield* identity.invitations
-      assert.deepStrictEqual(device?.endpoints.slice(0, 2), [
+      // Then where its schedule has the server by now, on both hosts, then what else is known, then other ports.
+      const ports = PortSchedule.candidates(PortSchedule.make(p, seed, Constants.PORT_PERIOD_MS), NOW - 3_600_000)
+      assert.deepStrictEqual(device?.endpoints.slice(0, 4), [
         { host: "192.0.2.1", port: 50_000 },
-        { host: "198.51.100.1", port: 10 }
+        { host: "192.0.2.1", port: ports[0] ?? 0 },
+        { host: "198.51.100.1", port: ports[0] ?? 0 },
+        { host: "10.0.0.5", port: ports[0] ?? 0 }
       ])
-      assert.strictEqual(device?.endpoints.length, 10)
+      assert.deepInclude([...(device?.endpoints ?? [])], { host: "198.51.100.1", port: 10 })
+      assert.strictEqual(device?.endpoints.length, Constants.MAX_DIAL_ENDPOINTS)
+      // By another clock it would be elsewhere.
+      const earlier = PortSchedule.candidates(
+        PortSchedule.make(p, seed, Constants.PORT_PERIOD_MS),
+        NOW - 10 * 3_600_000
+      )
+      assert.deepStrictEqual(device?.endpointsAt?.(NOW - 10 * 3_600_000)[0], {
+        host: "192.0.2.1",
+        port: earlier[0] ?? 0
+      })
       // A write costs milliseconds of every connect: what is known already is not written again.
       const before = disk.changes
       yield* identity.remember({ skewMs: -3_600_000, hints: { x: { slot: NOW, answered: 2, tried: 1 } } })

@@ -128,7 +128,7 @@ export const options: MakeOptions = {
   natTraversal: {
     stun: ["stun.example:3478"],
     turn: [{ server: "turn.example:3478", username: "user", password: "turn password" }],
-    rendezvous: [],
+    rendezvous: [{ server: "192.0.2.9:3479", ticket: new Uint8Array(104).fill(0xa5) }],
     timeout: 60
   },
   gracePeriodSeconds: 300,

@@ -16,7 +16,9 @@ const MINUTE = 60_000
 
 const world = (disk: Support.Disk, seed = "writer") => Layer.merge(disk.layer, Support.quickCrypto(seed))
 
-const start = Effect.fnUntraced(function* (more: { readonly backupFolder?: string } = {}) {
+const start = Effect.fnUntraced(function* (
+  more: Partial<Pick<CredentialWriter.Options, "backupFolder" | "relocated">> = {}
+) {
   yield* TestClock.setTime(NOW)
   const connected = yield* SubscriptionRef.make(0)
   const writer = yield* CredentialWriter.make({
@@ -42,6 +44,31 @@ const ids = (live: ReadonlyArray<{ readonly id: Uint8Array }>): ReadonlyArray<st
 const settle = TestClock.adjust(0)
 
 describe("CredentialWriter", () => {
+  it.effect("writes the file anew, with its id and secret, when the server is elsewhere; not a burnt one", () => {
+    const disk = new Support.Disk()
+    return Effect.gen(function* () {
+      let port = 50_000
+      const { writer } = yield* start({
+        relocated: (content) => Effect.succeed({ ...content, server_udp_port: port })
+      })
+      yield* writer.relocate
+      assert.isFalse(disk.files.has(CURRENT))
+      const { content } = yield* writer.renew
+      const before = disk.changes
+      yield* writer.relocate
+      assert.strictEqual(disk.changes, before)
+      port = 50_001
+      yield* writer.relocate
+      const moved = yield* current(disk)
+      assert.deepStrictEqual(moved, { ...content, server_udp_port: 50_001 })
+      assert.deepStrictEqual(disk.files.get(`/security/archive/${content.connection_id}.sec`), disk.files.get(CURRENT))
+      yield* writer.burn(idOf(content))
+      port = 50_002
+      yield* writer.relocate
+      assert.isFalse(disk.files.has(CURRENT))
+    }).pipe(Effect.scoped, Effect.provide(world(disk)))
+  })
+
   it.effect("writes at start, every 10 minutes, valid for 11, and cleans up what expired", () => {
     const disk = new Support.Disk()
     return Effect.gen(function* () {

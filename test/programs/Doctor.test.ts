@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { KERNEL_BUFFER_BYTES } from "../../src/layers/DgramSocket.ts"
 import * as Doctor from "../../src/programs/cli/Doctor.ts"
+import { line } from "../../src/programs/cli/Finding.ts"
 import { type BoundSocket, UdpSocket, UdpSocketError } from "../../src/services/UdpSocket.ts"
 
 const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "clawchat-doctor-"))
@@ -14,6 +15,7 @@ afterAll(() => Fs.rmSync(folder, { recursive: true, force: true }))
 const socketOf = (about: Partial<BoundSocket>): Layer.Layer<UdpSocket> =>
   Layer.succeed(UdpSocket, {
     implementation: "a test's",
+    addresses: Effect.succeed([]),
     bind: () =>
       Effect.succeed({
         address: { host: "127.0.0.1", port: 1 },
@@ -25,6 +27,7 @@ const socketOf = (about: Partial<BoundSocket>): Layer.Layer<UdpSocket> =>
   })
 const broken = Layer.succeed(UdpSocket, {
   implementation: "none",
+  addresses: Effect.succeed([]),
   bind: () => Effect.fail(new UdpSocketError({ reason: "Denied", message: "UDP 127.0.0.1:0: not allowed" }))
 })
 
@@ -32,7 +35,7 @@ describe("doctor", () => {
   it.effect("tells a receive buffer that is too small, and how to raise it", () =>
     Effect.gen(function* () {
       const on = (platform: NodeJS.Platform, about: Partial<BoundSocket>) =>
-        Effect.map(Effect.provide(Doctor.receiveBuffer(platform), socketOf(about)), Doctor.line)
+        Effect.map(Effect.provide(Doctor.receiveBuffer(platform), socketOf(about)), line)
       assert.strictEqual(
         yield* on("linux", { receiveBuffer: KERNEL_BUFFER_BYTES }),
         "ok    receive buffer  4096 KiB of 4096 KiB granted"

@@ -15,6 +15,7 @@ import { Conversations } from "../../src/services/Conversations.ts"
 import { LlmProvider } from "../../src/services/LlmProvider.ts"
 import { layerMemory, SecureFileStore } from "../../src/services/SecureFileStore.ts"
 import { Transport } from "../../src/services/Transport.ts"
+import { LISTENER } from "./FakeListener.ts"
 
 describe("LlmTier", () => {
   it.effect("follows the link that is carried over its own: two users, each with a folder of its own", () =>
@@ -22,12 +23,7 @@ describe("LlmTier", () => {
       const lists = yield* Queue.unbounded<ReadonlyArray<Admission>>()
       const transport = Layer.mock(Transport, {
         listen: ({ admissions }) =>
-          Effect.as(Effect.forkScoped(Stream.runForEach(admissions, (list) => Queue.offer(lists, list))), {
-            address: { host: "127.0.0.1", port: 1 },
-            accept: Effect.never,
-            drops: Effect.never,
-            sessions: Effect.succeed(0)
-          })
+          Effect.as(Effect.forkScoped(Stream.runForEach(admissions, (list) => Queue.offer(lists, list))), LISTENER)
       })
       const unused = Layer.mergeAll(
         Layer.mock(Assistant, {}),

@@ -9,25 +9,36 @@ import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { type ChatError, type ChatEvent, type ChatMessage, ChatRpc } from "../../src/domain/ChatRpc.ts"
 import { ControlError, ControlRpc } from "../../src/domain/ControlRpc.ts"
 import { FilesRpc } from "../../src/domain/FilesRpc.ts"
 import type { CloseReason } from "../../src/domain/protocol/CloseCode.ts"
-import { NO_STATS } from "../../src/domain/protocol/Session.ts"
+import { NO_STATS } from "../../src/domain/protocol/SessionTypes.ts"
 import * as RemoteFile from "../../src/domain/RemoteFile.ts"
 import * as StreamHeader from "../../src/domain/StreamHeader.ts"
+import * as CryptoNode from "../../src/layers/CryptoNode.ts"
+import * as Alarms from "../../src/programs/Alarms.ts"
 import type { ClientIdentity } from "../../src/programs/ClientIdentity.ts"
 import * as ClientLink from "../../src/programs/ClientLink.ts"
 import * as RpcStream from "../../src/programs/RpcStream.ts"
+import * as SealedTier from "../../src/programs/SealedTier.ts"
+import { take } from "../../src/programs/StreamReader.ts"
+import * as Resolver from "../../src/services/Resolver.ts"
+import { layerMemory } from "../../src/services/SecureFileStore.ts"
 import { type Connection, Transport, TransportError, type TransportStream } from "../../src/services/Transport.ts"
+import { NO_WORDS } from "./FakeListener.ts"
 
 export interface Question {
   readonly conversation: string
   readonly messageId: string
   readonly text: string
 }
+
+/** Pauses are neither longer nor shorter than they should be. */
+const STEADY = { nextIntUnsafe: () => 0, nextDoubleUnsafe: () => 0.5 }
 
 export const started: ChatEvent = { _tag: "Started", replyId: "r", model: "script-1", provider: "scripted" }
 export const delta = (text: string): ChatEvent => ({ _tag: "Delta", text })
@@ -76,9 +87,25 @@ const makePair = Effect.gen(function* () {
 
 const unused = Effect.die(new Error("not used here"))
 
+const pairOf = (byte: number) => CryptoNode.primitives.keyPair(new Uint8Array(32).fill(byte))
+const tierIdentity = pairOf(2)
+
 const identity: ClientIdentity = {
-  keyPair: { privateKey: new Uint8Array(32), publicKey: new Uint8Array(32) },
+  keyPair: pairOf(1),
   status: Effect.succeed({ _tag: "Unpaired" }),
+  server: () =>
+    Effect.succeed({
+      version: 1,
+      serverId: "s",
+      serverName: "home",
+      serverKey: pairOf(3).publicKey,
+      credentialId: new Uint8Array(16),
+      psk: new Uint8Array(32),
+      portSeed: new Uint8Array(32),
+      llmKey: tierIdentity.publicKey,
+      endpoints: [],
+      natTraversal: { stun: [], turn: [], rendezvous: [], timeout: 60 }
+    }),
   invitations: Effect.succeed([
     {
       key: "k",
@@ -87,7 +114,9 @@ const identity: ClientIdentity = {
       slot: undefined,
       serverKey: new Uint8Array(32),
       endpoints: [],
-      pairing: undefined
+      pairing: undefined,
+      natTraversal: { stun: [], turn: [], rendezvous: [], timeout: 60 },
+      relayed: []
     }
   ]),
   persist: () => unused,
@@ -95,7 +124,9 @@ const identity: ClientIdentity = {
   update: () => unused,
   last: Effect.succeed({ addresses: [], skewMs: 0, hints: {} }),
   remember: () => Effect.void,
-  forget: () => unused
+  forget: () => unused,
+  burn: () => unused,
+  burnt: Effect.never
 }
 
 export interface World {
@@ -112,6 +143,8 @@ export interface World {
   readonly chats: () => number
   /** Ends all streams for the llm tier with this code, or in good order. */
   readonly endChats: (code: number | undefined) => Effect.Effect<void>
+  /** Ends them below the seal, as only somebody between could. */
+  readonly cutChats: Effect.Effect<void>
   /** Writes a line to the client as if the llm tier had; `ID` in it stands for the id of the last request. */
   readonly inject: (line: string) => Effect.Effect<void>
 }
@@ -119,188 +152,215 @@ export interface World {
 /** What the assistant does with the n-th call of `Send`. */
 export type Script = (question: Question, index: number) => Stream.Stream<ChatEvent, ChatError>
 
-export const make = Effect.fnUntraced(function* (
-  script: Script,
-  options: {
-    readonly serverName?: string
-    readonly history?: ReadonlyArray<ChatMessage>
-    readonly listening?: boolean
-    readonly tier?: boolean
-    readonly paired?: boolean
-  } = {}
-) {
-  const tier = yield* SubscriptionRef.make({ connected: options.tier ?? true, since: 0 })
-  const fibers = yield* FiberSet.make<unknown, unknown>()
-  const asked: Array<Question> = []
-  let listening = options.listening ?? true
-  let cancelled = 0
-  let lastRequest = ""
-  let cutNow: Effect.Effect<void> = Effect.void
-  interface Chat {
-    readonly stream: TransportStream
-    readonly fiber: Fiber.Fiber<unknown, unknown>
-  }
-  const chats = new Set<Chat>()
+export const make = Effect.fnUntraced(
+  function* (
+    script: Script,
+    options: {
+      readonly serverName?: string
+      readonly history?: ReadonlyArray<ChatMessage>
+      readonly listening?: boolean
+      readonly tier?: boolean
+      readonly paired?: boolean
+      /** The llm tier has another key than the device was told. */
+      readonly otherTier?: boolean
+    } = {}
+  ) {
+    const tier = yield* SubscriptionRef.make({ connected: options.tier ?? true, since: 0 })
+    const fibers = yield* FiberSet.make<unknown, unknown>()
+    const alarms = yield* Alarms.make()
+    const seal = yield* Effect.orDie(
+      SealedTier.make({ identity: options.otherTier === true ? pairOf(99) : tierIdentity, folder: "/devices", alarms })
+    )
+    const asked: Array<Question> = []
+    let listening = options.listening ?? true
+    let cancelled = 0
+    let lastRequest = ""
+    let cutNow: Effect.Effect<void> = Effect.void
+    interface Chat {
+      readonly stream: TransportStream
+      readonly raw: TransportStream
+      readonly fiber: Fiber.Fiber<unknown, unknown>
+    }
+    const chats = new Set<Chat>()
 
-  const denied = new ControlError({ reason: "Denied", message: "not here" })
-  const control = ControlRpc.toLayer({
-    "Control.Status": () =>
-      Effect.map(SubscriptionRef.get(tier), (llm) => ({
-        tier: "server" as const,
-        version: "1.2.3",
-        name: options.serverName ?? "home",
-        pid: 1,
-        uptimeMs: 5,
-        address: "192.0.2.1:50000",
-        sessions: 1,
-        llm,
-        drops: {},
-        you: { device: "0123456789abcdef0123456789abcdef", name: "laptop", role: "owner" as const }
-      })),
-    "Control.Watch": () => SubscriptionRef.changes(tier),
-    "Control.Echo": ({ data }) => Effect.succeed(data),
-    "Control.Devices": () => Effect.fail(denied),
-    "Control.Rename": () => Effect.fail(denied),
-    "Control.Revoke": () => Effect.fail(denied),
-    "Control.NewCredential": () => Effect.fail(denied)
-  })
-  const noFiles = new RemoteFile.FilesError({ reason: "NotFound", message: "no files" })
-  const files = FilesRpc.toLayer({ "Files.List": () => Effect.fail(noFiles), "Files.Stat": () => Effect.fail(noFiles) })
-  const chat = ChatRpc.toLayer({
-    "Chat.Send": (question) =>
-      Stream.suspend(() => {
-        asked.push({ ...question })
-        return script(question, asked.length - 1)
-      }).pipe(
-        Stream.onExit((exit) =>
-          Effect.sync(() => {
-            if (exit._tag === "Failure" && Cause.hasInterrupts(exit.cause)) cancelled++
-          })
-        )
-      ),
-    "Chat.History": ({ limit }) => Effect.succeed((options.history ?? []).slice(-limit)),
-    "Chat.Conversations": () =>
-      Effect.succeed([{ name: "main", created: 0, messages: (options.history ?? []).length }]),
-    "Chat.Status": () =>
-      Effect.succeed({
-        provider: "scripted",
-        model: "script-1",
-        chosen: "by the test",
-        contextFiles: [{ name: "SOUL.md", bytes: 12, state: "used" as const }],
-        conversations: 1,
-        version: "1.2.3"
-      })
-  })
+    const denied = new ControlError({ reason: "Denied", message: "not here" })
+    const control = ControlRpc.toLayer({
+      "Control.Status": () =>
+        Effect.map(SubscriptionRef.get(tier), (llm) => ({
+          tier: "server" as const,
+          version: "1.2.3",
+          name: options.serverName ?? "home",
+          pid: 1,
+          uptimeMs: 5,
+          address: "192.0.2.1:50000",
+          sessions: 1,
+          llm,
+          drops: {},
+          you: { device: "0123456789abcdef0123456789abcdef", name: "laptop", role: "owner" as const }
+        })),
+      "Control.Watch": () => SubscriptionRef.changes(tier),
+      "Control.Echo": ({ data }) => Effect.succeed(data),
+      "Control.Devices": () => Effect.fail(denied),
+      "Control.Rename": () => Effect.fail(denied),
+      "Control.Revoke": () => Effect.fail(denied),
+      "Control.NewCredential": () => Effect.fail(denied),
+      "Control.Reach": () => Effect.fail(denied),
+      "Control.Answer": () => Effect.fail(denied),
+      "Control.Audit": () => Stream.fail(denied),
+      "Control.Compromised": () => Effect.fail(denied)
+    })
+    const noFiles = new RemoteFile.FilesError({ reason: "NotFound", message: "no files" })
+    const files = FilesRpc.toLayer({
+      "Files.List": () => Effect.fail(noFiles),
+      "Files.Stat": () => Effect.fail(noFiles)
+    })
+    const chat = ChatRpc.toLayer({
+      "Chat.Send": (question) =>
+        Stream.suspend(() => {
+          asked.push({ ...question })
+          return script(question, asked.length - 1)
+        }).pipe(
+          Stream.onExit((exit) =>
+            Effect.sync(() => {
+              if (exit._tag === "Failure" && Cause.hasInterrupts(exit.cause)) cancelled++
+            })
+          )
+        ),
+      "Chat.History": ({ limit }) => Effect.succeed((options.history ?? []).slice(-limit)),
+      "Chat.Conversations": () =>
+        Effect.succeed([{ name: "main", created: 0, messages: (options.history ?? []).length }]),
+      "Chat.Status": () =>
+        Effect.succeed({
+          provider: "scripted",
+          model: "script-1",
+          chosen: "by the test",
+          contextFiles: [{ name: "SOUL.md", bytes: 12, state: "used" as const }],
+          conversations: 1,
+          version: "1.2.3"
+        })
+    })
 
-  const endChat = (one: Chat, code: number | undefined) =>
-    Effect.gen(function* () {
-      chats.delete(one)
-      if (code === undefined) return yield* one.stream.finish
-      yield* one.stream.reset(code)
-      yield* one.stream.stop(code)
-    }).pipe(Effect.ensuring(Effect.forkDetach(Fiber.interrupt(one.fiber))))
+    const endChat = (one: Chat, code: number | undefined) =>
+      Effect.gen(function* () {
+        chats.delete(one)
+        if (code === undefined) return yield* one.stream.finish
+        yield* one.stream.reset(code)
+        yield* one.stream.stop(code)
+      }).pipe(Effect.ensuring(Effect.forkDetach(Fiber.interrupt(one.fiber))))
 
-  const serve = Effect.fnUntraced(function* (stream: TransportStream) {
-    const [head, ...rest] = yield* stream.read
-    let pending: ReadonlyArray<Uint8Array> = rest
-    const after: TransportStream = {
-      ...stream,
-      read: Effect.suspend(() => {
-        const [first, ...more] = pending
-        pending = []
-        return first === undefined ? stream.read : Effect.succeed([first, ...more] as const)
-      }).pipe(
-        Effect.tap((chunks) =>
-          Effect.sync(() => {
-            for (const chunk of chunks)
-              lastRequest = /"id":("?\w+"?)/.exec(new TextDecoder().decode(chunk))?.[1] ?? lastRequest
-          })
-        )
+    const serve = Effect.fnUntraced(function* (stream: TransportStream) {
+      const { head, rest } = yield* take(stream, 1)
+      if (head[0] === StreamHeader.SERVER) {
+        yield* Effect.provide(RpcStream.serve(ControlRpc.merge(FilesRpc), rest), Layer.merge(control, files))
+        return
+      }
+      if (!(yield* SubscriptionRef.get(tier)).connected) {
+        yield* stream.reset(StreamHeader.Code.TierAway)
+        return yield* stream.stop(StreamHeader.Code.TierAway)
+      }
+      const { head: version, rest: opening } = yield* take(rest, 1)
+      const header = Uint8Array.of(StreamHeader.LLM, ...version)
+      const accepted = yield* seal.accept(opening, new Uint8Array(16), header)
+      if (accepted._tag === "None") return
+      const sealed = accepted.value
+      const read = Effect.tap(sealed.read, (chunks) =>
+        Effect.sync(() => {
+          for (const chunk of chunks)
+            lastRequest = /"id":("?\w+"?)/.exec(new TextDecoder().decode(chunk))?.[1] ?? lastRequest
+        })
       )
-    }
-    if (head?.[0] === StreamHeader.SERVER) {
-      yield* Effect.provide(RpcStream.serve(ControlRpc.merge(FilesRpc), after), Layer.merge(control, files))
-      return
-    }
-    if (!(yield* SubscriptionRef.get(tier)).connected) {
-      yield* stream.reset(StreamHeader.Code.TierAway)
-      return yield* stream.stop(StreamHeader.Code.TierAway)
-    }
-    const fiber = yield* FiberSet.run(fibers, Effect.provide(RpcStream.serve(ChatRpc, after), chat))
-    const one: Chat = { stream, fiber }
-    chats.add(one)
-    yield* Fiber.await(fiber)
-    chats.delete(one)
-  })
-
-  const connect = Effect.gen(function* () {
-    if (!listening) return yield* new TransportError({ reason: "NoAnswer", message: "nobody answered" })
-    const over = yield* Deferred.make<CloseReason>()
-    const cuts: Array<Effect.Effect<void>> = []
-    let closed = false
-    cutNow = Effect.suspend(() => {
-      closed = true
-      const end = Deferred.succeed(over, { by: "timeout", what: "dead" } as const)
-      return Effect.andThen(Effect.all(cuts, { discard: true }), end)
+      const fiber = yield* FiberSet.run(fibers, Effect.provide(RpcStream.serve(ChatRpc, { ...sealed, read }), chat))
+      const one: Chat = { stream: sealed, raw: stream, fiber }
+      chats.add(one)
+      yield* Fiber.await(fiber)
+      chats.delete(one)
     })
-    const connection: Connection = {
-      credential: "00".repeat(16),
-      deviceName: "",
-      remote: Effect.succeed({ host: "192.0.2.1", port: 50000 }),
-      open: () =>
-        Effect.gen(function* () {
-          if (closed) return yield* failed("Closed")
-          const pair = yield* makePair
-          cuts.push(pair.cut)
-          yield* FiberSet.run(fibers, Effect.ignoreCause(serve(pair.theirs)))
-          return pair.ours
+
+    const connect = Effect.gen(function* () {
+      if (!listening) return yield* new TransportError({ reason: "NoAnswer", message: "nobody answered" })
+      const over = yield* Deferred.make<CloseReason>()
+      const cuts: Array<Effect.Effect<void>> = []
+      let closed = false
+      cutNow = Effect.suspend(() => {
+        closed = true
+        const end = Deferred.succeed(over, { by: "timeout", what: "dead" } as const)
+        return Effect.andThen(Effect.all(cuts, { discard: true }), end)
+      })
+      const connection: Connection = {
+        credential: "00".repeat(16),
+        deviceName: "",
+        remote: Effect.succeed({ host: "192.0.2.1", port: 50000 }),
+        open: () =>
+          Effect.gen(function* () {
+            if (closed) return yield* failed("Closed")
+            const pair = yield* makePair
+            cuts.push(pair.cut)
+            yield* FiberSet.run(fibers, Effect.ignoreCause(serve(pair.theirs)))
+            return pair.ours
+          }),
+        accept: Effect.never,
+        sendDatagram: () => Effect.succeed(false),
+        receiveDatagram: Effect.never,
+        stats: Effect.succeed({ ...NO_STATS, rttMs: 12.34, sentBytes: 2048, receivedBytes: 512 }),
+        closed: Deferred.await(over),
+        stalled: Effect.never,
+        answering: Effect.never,
+        happened: Effect.never,
+        local: Effect.succeed([]),
+        carry: () => Effect.void,
+        paths: Effect.succeed([]),
+        offer: () => Effect.void,
+        rebind: Effect.void,
+        rekey: Effect.void,
+        compromise: Effect.succeed(NO_WORDS),
+        compromised: Effect.never,
+        acknowledge: () => Effect.succeed(NO_WORDS),
+        close: () => cutNow
+      }
+      return connection
+    })
+
+    const transport = Transport.of({
+      listen: () => Effect.die(new Error("nobody listens here")),
+      connect: () => connect
+    })
+    const link = yield* ClientLink.make({
+      identity: options.paired === false ? { ...identity, invitations: Effect.succeed([]) } : identity,
+      pairing: undefined,
+      deviceName: "laptop",
+      patience: ClientLink.PATIENCE,
+      timeoutMs: 1000
+    }).pipe(
+      Effect.provideService(Transport, transport),
+      Effect.provide(Resolver.layerMemory({})),
+      Effect.provideService(Random.Random, STEADY)
+    )
+
+    const world: World = {
+      link,
+      cut: Effect.suspend(() => cutNow),
+      listen: (on) =>
+        Effect.sync(() => {
+          listening = on
         }),
-      accept: Effect.never,
-      sendDatagram: () => Effect.succeed(false),
-      receiveDatagram: Effect.never,
-      stats: Effect.succeed({ ...NO_STATS, rttMs: 12.34, sentBytes: 2048, receivedBytes: 512 }),
-      closed: Deferred.await(over),
-      stalled: Effect.never,
-      answering: Effect.never,
-      close: () => cutNow
-    }
-    return connection
-  })
-
-  const transport = Transport.of({
-    listen: () => Effect.die(new Error("nobody listens here")),
-    connect: () => connect
-  })
-  const link = yield* ClientLink.make({
-    identity: options.paired === false ? { ...identity, invitations: Effect.succeed([]) } : identity,
-    pairing: undefined,
-    deviceName: "laptop",
-    patience: ClientLink.PATIENCE,
-    timeoutMs: 1000
-  }).pipe(Effect.provideService(Transport, transport))
-
-  const world: World = {
-    link,
-    cut: Effect.suspend(() => cutNow),
-    listen: (on) =>
-      Effect.sync(() => {
-        listening = on
+      tier: Effect.fnUntraced(function* (on: boolean) {
+        yield* SubscriptionRef.set(tier, { connected: on, since: 1000 })
+        if (!on) yield* Effect.forEach([...chats], (one) => endChat(one, StreamHeader.Code.TierAway))
       }),
-    tier: Effect.fnUntraced(function* (on: boolean) {
-      yield* SubscriptionRef.set(tier, { connected: on, since: 1000 })
-      if (!on) yield* Effect.forEach([...chats], (one) => endChat(one, StreamHeader.Code.TierAway))
-    }),
-    asked: () => asked,
-    cancelled: () => cancelled,
-    chats: () => chats.size,
-    endChats: (code) => Effect.forEach([...chats], (one) => endChat(one, code), { discard: true }),
-    inject: Effect.fnUntraced(function* (line: string) {
-      const bytes = new TextEncoder().encode(`${line.replaceAll("ID", lastRequest)}\n`)
-      yield* Effect.forEach([...chats], ({ stream }) => Effect.ignore(stream.write(bytes)))
-    })
-  }
-  return world
-})
+      asked: () => asked,
+      cancelled: () => cancelled,
+      chats: () => chats.size,
+      endChats: (code) => Effect.forEach([...chats], (one) => endChat(one, code), { discard: true }),
+      cutChats: Effect.suspend(() => Effect.forEach([...chats], ({ raw }) => raw.finish, { discard: true })),
+      inject: Effect.fnUntraced(function* (line: string) {
+        const bytes = new TextEncoder().encode(`${line.replaceAll("ID", lastRequest)}\n`)
+        yield* Effect.forEach([...chats], ({ stream }) => Effect.ignore(stream.write(bytes)))
+      })
+    }
+    return world
+  },
+  Effect.provide(Layer.mergeAll(CryptoNode.layer, layerMemory, Resolver.layerMemory({})))
+)
 
 /** Lets fibers run, no time passing, until it is so. */
 export const eventually = (what: string, holds: () => boolean): Effect.Effect<void> =>

@@ -10,6 +10,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
@@ -18,27 +19,39 @@ import * as TestClock from "effect/testing/TestClock"
 import type { ChatError } from "../../src/domain/ChatRpc.ts"
 import * as CredentialFile from "../../src/domain/CredentialFile.ts"
 import * as HomePaths from "../../src/domain/HomePaths.ts"
+import type { Address } from "../../src/domain/protocol/Address.ts"
+import { PORT_PERIOD_MS, REKEY_INTERVAL_MS } from "../../src/domain/protocol/Constants.ts"
+import type { Primitives } from "../../src/domain/protocol/Primitives.ts"
+import type { Pairing } from "../../src/domain/RendezvousLine.ts"
+import type { ServerName } from "../../src/domain/ServerName.ts"
+import { segmentOf } from "../../src/layers/Bursts.ts"
 import * as ConversationsSqlite from "../../src/layers/ConversationsSqlite.ts"
 import type { HostLink } from "../../src/layers/SimulatedHost.ts"
 import * as SimulatedNetwork from "../../src/layers/SimulatedNetwork.ts"
 import * as TransportLive from "../../src/layers/TransportLive.ts"
 import { ask, type Output } from "../../src/programs/Ask.ts"
 import { Assistant } from "../../src/programs/Assistant.ts"
+import * as Burn from "../../src/programs/Burn.ts"
 import * as ClientIdentity from "../../src/programs/ClientIdentity.ts"
 import * as ClientLink from "../../src/programs/ClientLink.ts"
+import { Burned } from "../../src/programs/Compromise.ts"
 import * as CredentialFiles from "../../src/programs/CredentialFiles.ts"
 import * as LlmTier from "../../src/programs/LlmTier.ts"
 import * as Relay from "../../src/programs/Relay.ts"
+import * as ServerCompromise from "../../src/programs/ServerCompromise.ts"
+import { Audit } from "../../src/services/Audit.ts"
 import { ContextStore } from "../../src/services/ContextStore.ts"
 import { Conversations, ConversationsError } from "../../src/services/Conversations.ts"
-import type { Crypto } from "../../src/services/Crypto.ts"
+import { Crypto } from "../../src/services/Crypto.ts"
 import { Devices } from "../../src/services/Devices.ts"
 import { type LlmError, type LlmEvent, LlmProvider, type LlmRequest } from "../../src/services/LlmProvider.ts"
 import * as RemoteFiles from "../../src/services/RemoteFiles.ts"
+import * as Resolver from "../../src/services/Resolver.ts"
 import { makeMemory, SecureFileError, SecureFileStore } from "../../src/services/SecureFileStore.ts"
 import { type Connection, type Listener, type Patience, Transport } from "../../src/services/Transport.ts"
-import { UdpSocket } from "../../src/services/UdpSocket.ts"
+import { type BoundSocket, type Burst, UdpSocket } from "../../src/services/UdpSocket.ts"
 import { key, quickCrypto } from "../programs/CredentialSupport.ts"
+import { HostClock } from "./HostClock.ts"
 
 /** When worlds begin: a time at which a wall clock is no small number. */
 export const START = Date.UTC(2026, 2, 1, 12, 0, 0)
@@ -80,6 +93,19 @@ export interface WorldOptions {
   /** Default: that of a real server. */
   readonly patience?: Patience
   readonly validityMs?: number
+  /** How long the server keeps a port, and sessions their keys; defaults those of a real server. */
+  readonly portRotationMs?: number
+  readonly keyRotationMs?: number
+  readonly stun?: ReadonlyArray<ServerName>
+  readonly rendezvous?: ReadonlyArray<Pairing>
+  /** Of the server; 0, as by default, for one that moves. */
+  readonly port?: number
+  /** What becomes of a datagram that a tier sends: milliseconds after which each copy leaves, by default one at once. */
+  readonly fate?: (tier: string, to: Address, bytes: Uint8Array) => ReadonlyArray<number>
+  /** Told of each datagram that a tier takes in on a port of its own. */
+  readonly heard?: (tier: string, port: number, bytes: Uint8Array) => void
+  /** What a process does its cryptography with. */
+  readonly primitives?: (tier: string, primitives: Primitives) => Primitives
 }
 
 export interface ClientOptions {
@@ -110,12 +136,13 @@ export interface Reply {
 export interface Client {
   readonly name: string
   readonly host: SimulatedNetwork.Host
+  readonly clock: HostClock
   readonly disk: SecureFileStore["Service"]
   readonly paths: HomePaths.ClientPaths
   /** Started with a pairing it comes with a file. */
   readonly tier: Tier<ClientLink.Link, ClientIdentity.Pairing | undefined>
   /** The nth question; the same `n` is the same question. What was shown, as it stands at the end. */
-  readonly ask: (n: number, text?: string) => Effect.Effect<Reply, ChatError>
+  readonly ask: (n: number, text?: string, conversation?: string) => Effect.Effect<Reply, ChatError>
 }
 
 export interface World {
@@ -178,18 +205,65 @@ class Life {
   over = false
 }
 
-const mortalSockets = (life: Life, host: SimulatedNetwork.Host): Layer.Layer<UdpSocket> =>
+type Fate = (to: Address, bytes: Uint8Array) => ReadonlyArray<number>
+
+/** What stands between a process and its sockets. */
+interface Meddler {
+  readonly fate: Fate | undefined
+  readonly heard: ((port: number, bytes: Uint8Array) => void) | undefined
+}
+
+const mortalSockets = (life: Life, host: SimulatedNetwork.Host, { fate, heard }: Meddler): Layer.Layer<UdpSocket> =>
   Layer.effect(
     UdpSocket,
-    Effect.map(UdpSocket, (sockets) => ({
-      implementation: sockets.implementation,
-      bind: (options) =>
-        Effect.map(sockets.bind(options), (socket) => ({
-          ...socket,
-          send: (batch) => Effect.suspend(() => (life.alive ? socket.send(batch) : Effect.void))
-        }))
-    }))
+    Effect.gen(function* () {
+      const sockets = yield* UdpSocket
+      const later = yield* FiberSet.make()
+      /** One datagram at a time; copies that wait are lost with their sender. */
+      const meddling =
+        (send: BoundSocket["send"], fate: Fate): BoundSocket["send"] =>
+        (batch) =>
+          Effect.forEach(
+            batch.flatMap(parcels),
+            (parcel) =>
+              Effect.forEach(
+                fate(parcel.remote, parcel.bytes),
+                (ms) =>
+                  ms === 0 ? send([parcel]) : FiberSet.run(later, Effect.andThen(Effect.sleep(ms), send([parcel]))),
+                { discard: true }
+              ),
+            { discard: true }
+          )
+      return {
+        implementation: sockets.implementation,
+        addresses: sockets.addresses,
+        bind: (options) =>
+          Effect.map(sockets.bind(options), (socket) => {
+            const send = fate === undefined ? socket.send : meddling(socket.send, fate)
+            const receive = Effect.tap(socket.receive, (batch) =>
+              // A copy: packets are opened where they lie.
+              Effect.sync(() => {
+                for (const { bytes } of batch) heard?.(socket.address.port, bytes.slice())
+              })
+            )
+            return {
+              ...socket,
+              receive: heard === undefined ? socket.receive : receive,
+              send: (batch) => Effect.suspend(() => (life.alive ? send(batch) : Effect.void))
+            }
+          })
+      }
+    })
   ).pipe(Layer.provide(host.layer))
+
+/** The datagrams of a burst, each in a buffer of its own. */
+const parcels = (burst: Burst): ReadonlyArray<Burst> => {
+  const { bytes, remote } = burst
+  const segment = segmentOf(burst)
+  const all: Array<Burst> = []
+  for (let at = 0; at < bytes.length; at += segment) all.push({ bytes: bytes.slice(at, at + segment), remote })
+  return all
+}
 
 const mortalDisk = (life: Life, disk: SecureFileStore["Service"]): Layer.Layer<SecureFileStore> => {
   const guard = <A>(path: string, effect: Effect.Effect<A, SecureFileError>): Effect.Effect<A, SecureFileError> =>
@@ -238,6 +312,8 @@ const make = Effect.fnUntraced(function* (
   options: WorldOptions
 ) {
   const whole = yield* Effect.scope
+  const { fate, heard } = options
+  const clock = yield* Clock.clockWith(Effect.succeed)
   const disk = yield* makeMemory
   const serverHost = network.host({ address: SERVER, link: options.serverLink ?? { delayMs: 5 } })
   const serverPaths = HomePaths.server(HOME)
@@ -257,6 +333,16 @@ const make = Effect.fnUntraced(function* (
         log.push({ at: date.getTime() - START, tier, level: logLevel, message: text })
       })
     ])
+
+  const cryptoOf = (seed: string, tier: string): Layer.Layer<Crypto> => {
+    const quick = quickCrypto(seed)
+    if (options.primitives === undefined) return quick
+    const made = options.primitives
+    return Layer.effect(
+      Crypto,
+      Effect.map(Effect.provide(Crypto, quick), (crypto) => ({ ...crypto, primitives: made(tier, crypto.primitives) }))
+    )
+  }
 
   /** The services of one life of one process. */
   const services = (
@@ -286,22 +372,27 @@ const make = Effect.fnUntraced(function* (
     return observed.pipe(
       Layer.provideMerge(
         Layer.mergeAll(
-          quickCrypto(`${network.seed} ${tier} ${lives}`),
+          cryptoOf(`${network.seed} ${tier} ${lives}`, tier),
           mortalDisk(life, files),
-          mortalSockets(life, host),
+          Resolver.layerMemory({}),
+          mortalSockets(life, host, {
+            fate: fate === undefined ? undefined : (to, bytes) => fate(tier, to, bytes),
+            heard: heard === undefined ? undefined : (port, bytes) => heard(tier, port, bytes)
+          }),
           note(tier, life)
         )
       )
     )
   }
 
-  type Base = Transport | Crypto | SecureFileStore | UdpSocket
+  type Base = Transport | Crypto | Resolver.Resolver | SecureFileStore | UdpSocket
 
   const tierOf = <A, E, I = void>(
     name: string,
     host: SimulatedNetwork.Host,
     files: SecureFileStore["Service"],
-    program: (life: Life, input: I) => Effect.Effect<A, E, Base | Scope.Scope>
+    program: (life: Life, input: I) => Effect.Effect<A, E, Base | Scope.Scope>,
+    time: Clock.Clock = clock
   ): Tier<A, I> => {
     let lives = 0
     let current: { readonly life: Life; readonly scope: Scope.Closeable; readonly made: A } | undefined
@@ -319,8 +410,10 @@ const make = Effect.fnUntraced(function* (
       const life = new Life()
       const scope = yield* Scope.fork(whole)
       const base = services(name, life, ++lives, host, files)
-      const context = yield* Layer.buildWithScope(Layer.fresh(base), scope)
-      const made = yield* program(life, input).pipe(Scope.provide(scope), Effect.provideContext(context), Effect.orDie)
+      const made = yield* Effect.gen(function* () {
+        const context = yield* Layer.buildWithScope(Layer.fresh(base), scope)
+        return yield* program(life, input).pipe(Scope.provide(scope), Effect.provideContext(context), Effect.orDie)
+      }).pipe(Effect.provideService(Clock.Clock, time))
       current = { life, scope, made }
       return made
     })
@@ -330,9 +423,21 @@ const make = Effect.fnUntraced(function* (
     return { start, stop: end(true), kill: end(false), made }
   }
 
-  const server = tierOf("server", serverHost, disk, () =>
+  /** A process that burnt its keys ends, and its parent starts another. */
+  const reborn = <E>(run: Effect.Effect<never, E | Burned>, start: Effect.Effect<unknown>) =>
+    Effect.forkScoped(
+      Effect.catchIf(
+        run,
+        (error) => error instanceof Burned,
+        () => Effect.forkIn(start, whole)
+      )
+    )
+
+  const plan = Burn.server(serverPaths, { credentials: serverPaths.security, backup: undefined })
+  const server: World["server"] = tierOf("server", serverHost, disk, () =>
     Effect.gen(function* () {
-      const local = Layer.mergeAll(Devices.layer(serverPaths.devices), RemoteFiles.layerMemory({}))
+      yield* ServerCompromise.prepare(plan, serverPaths, llmPaths)
+      const local = Layer.mergeAll(Devices.layer(serverPaths.devices), RemoteFiles.layerMemory({}), Audit.layerMemory)
       const context = yield* Layer.build(Layer.fresh(local))
       const relay = yield* Effect.provideContext(
         Relay.make({
@@ -341,7 +446,13 @@ const make = Effect.fnUntraced(function* (
           pid: 1,
           serverId: "server-1",
           serverName: "Home",
-          bind: { host: "0.0.0.0", port: 0 },
+          bind: { host: "0.0.0.0", port: options.port ?? 0 },
+          stun: options.stun ?? [],
+          turn: undefined,
+          rendezvous: options.rendezvous ?? [],
+          portRotationMs: options.portRotationMs ?? PORT_PERIOD_MS,
+          keyRotationMs: options.keyRotationMs ?? REKEY_INTERVAL_MS,
+          plan,
           publicIp: SERVER,
           publicPort: undefined,
           llm: { host: "127.0.0.1", port: LLM_PORT },
@@ -360,13 +471,16 @@ const make = Effect.fnUntraced(function* (
         }),
         context
       )
-      yield* Effect.forkScoped(Effect.provideContext(relay.run, context))
+      yield* reborn(
+        Effect.provideContext(relay.run, context),
+        Effect.suspend(() => server.start())
+      )
       return relay
     })
   )
 
   const script = options.script ?? echo
-  const llm = tierOf("llm", serverHost, disk, (life) =>
+  const llm: World["llm"] = tierOf("llm", serverHost, disk, (life) =>
     Effect.gen(function* () {
       const provider = LlmProvider.layerScripted((request, index) => {
         asked.push(request.messages.at(-1)?.text ?? "")
@@ -388,7 +502,10 @@ const make = Effect.fnUntraced(function* (
         LlmTier.make({ paths: llmPaths, version: "0.0.0", pid: 2, bind }),
         context
       )
-      yield* Effect.forkScoped(tier.run)
+      yield* reborn(
+        tier.run,
+        Effect.suspend(() => llm.start())
+      )
       return tier
     })
   )
@@ -407,6 +524,7 @@ const make = Effect.fnUntraced(function* (
     const host = network.host({ address, link: given.link ?? { delayMs: 20 }, ...nat })
     const files = yield* makeMemory
     const paths = HomePaths.client(HOME)
+    const hostClock = new HostClock(clock)
     const tier = tierOf(
       name,
       host,
@@ -414,15 +532,28 @@ const make = Effect.fnUntraced(function* (
       Effect.fnUntraced(function* (_: Life, pairing: ClientIdentity.Pairing | undefined) {
         const identity = yield* ClientIdentity.make(paths)
         const { PATIENCE: patience } = ClientLink
-        return yield* ClientLink.make({ identity, pairing, deviceName: name, patience, timeoutMs: 30_000 })
-      })
+        const rekeyIntervalMs = options.keyRotationMs
+        return yield* ClientLink.make({
+          identity,
+          pairing,
+          deviceName: name,
+          patience,
+          timeoutMs: 30_000,
+          rekeyIntervalMs
+        })
+      }),
+      hostClock.clock
     )
-    const questionOf: Client["ask"] = Effect.fnUntraced(function* (n, text = `question ${n} of ${name}`) {
+    const questionOf: Client["ask"] = Effect.fnUntraced(function* (
+      n,
+      text = `question ${n} of ${name}`,
+      conversation = "main"
+    ) {
       const link = yield* tier.made
       let shown = ""
       const outputs: Array<Output> = []
       const at: Array<number> = []
-      const question = { conversation: "main", messageId: uuid(index, n), text }
+      const question = { conversation, messageId: uuid(index, n), text }
       yield* Stream.runForEach(ask(link, question), (output) =>
         Effect.map(now, (time) => {
           if (output._tag === "Restarted") shown = ""
@@ -433,7 +564,7 @@ const make = Effect.fnUntraced(function* (
       )
       return { text: shown, outputs, at } satisfies Reply
     })
-    return { name, host, disk: files, paths, tier, ask: questionOf } satisfies Client
+    return { name, host, clock: hostClock, disk: files, paths, tier, ask: questionOf } satisfies Client
   })
 
   const paired: World["paired"] = Effect.fnUntraced(function* (given) {

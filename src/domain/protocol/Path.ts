@@ -159,9 +159,10 @@ export class Path {
     const found = this.#tokens[at]
     if (found === undefined) return false
     this.#tokens.splice(0, at + 1)
+    // One that was left stays so, whatever it still answers.
+    if (!this.proven) this.expiresAt = Number.POSITIVE_INFINITY
     this.proven = true
     this.state = "validated"
-    this.expiresAt = Number.POSITIVE_INFINITY
     if (found.full && length >= MAX_DATAGRAM_LENGTH) {
       this.full = true
       this.narrow = false

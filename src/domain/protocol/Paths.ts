@@ -309,7 +309,10 @@ export class Paths {
       if (!path.due) continue
       if (path.id === undefined) {
         path.id = ids.take()
-        if (path.id === undefined) continue
+        if (path.id === undefined) {
+          this.#makeWay(path)
+          continue
+        }
         path.asked++
       }
       const { least } = path
@@ -319,6 +322,16 @@ export class Paths {
       return { remote: path.remote, id: path.id.id, frame, least }
     }
     return undefined
+  }
+
+  /** No id is left for a path that is wanted: of the others the least useful gives its own back, and the peer a new one. */
+  #makeWay(path: Path): void {
+    if (path !== this.#target && path !== this.#wanted) return
+    const kept = [this.active, this.#left, this.#wanted, this.#target]
+    const others = this.all.filter((each) => each.id !== undefined && !kept.includes(each))
+    const rank = (each: Path): number => (each.state === "failed" ? 0 : each.proven ? 2 : 1)
+    const [least] = others.sort((a, b) => rank(a) - rank(b) || a.heardAt - b.heardAt)
+    if (least !== undefined) this.#set.remove(least)
   }
 
   // -- the set -----------------------------------------------------------------------------------------------------
@@ -368,7 +381,11 @@ export class Paths {
     if (path === this.#target) {
       this.#target = undefined
       this.#move = undefined
-      old.expiresAt = now + PATH_LINGER_MS
+      // The server leaves all its other ports.
+      for (const each of this.all) {
+        const isPort = each.rank === path.rank && each.remote.host === path.remote.host
+        if (each !== path && (each === old || isPort)) each.expiresAt = Math.min(each.expiresAt, now + PATH_LINGER_MS)
+      }
     } else if (old.state === "validated") old.standbyAt = now + STANDBY_MS
     if (!path.full) this.#begin(now, path, true)
   }

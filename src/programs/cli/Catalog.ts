@@ -25,7 +25,17 @@ const timeout = Flag.Finite("timeout").pipe(
 const keyFile = text("key-file", "FILE", "The server's bootstrap key (else CLAWCHAT_BOOTSTRAP_KEY)")
 const logFile = text("log-file", "FILE", "Where the log is kept, or none")
 const deviceName = text("name", "NAME", "What the server's owner sees this device as (else the host's name)")
+const answer = text(
+  "answer",
+  "FILE",
+  "Where neither can reach the other: write this for the server, and wait 5 minutes"
+)
 const basePath = text("base-path", "FOLDER", "The folder below which clients see files")
+const stun = Flag.String("stun").pipe(
+  Flag.withMetavar("HOST:PORT"),
+  Flag.withDescription("A STUN server, which tells the public address; may be repeated"),
+  Flag.atLeast(0)
+)
 const conversation = Flag.String("conversation").pipe(
   Flag.withAlias("c"),
   Flag.withMetavar("NAME"),
@@ -66,6 +76,9 @@ const server = Command.make(
     ip: text("ip", "ADDRESS", "Public address that credential files announce"),
     publicPort: number("public-port", "PORT", "Public port, where a router forwards another one"),
     name: text("name", "NAME", "What people call this server"),
+    stun,
+    rendezvous: text("rendezvous", "HOST:PORT", "A relay for devices that cannot reach this server directly"),
+    turn: text("turn", "HOST:PORT", "A TURN server for them; its credentials stand in config/turn.credentials"),
     securityDir: text("security-dir", "FOLDER", "Where clawchat-current.sec is put"),
     basePath,
     logFile
@@ -86,11 +99,27 @@ const llm = Command.make(
   verb(() => import("./Llm.ts").then(({ run }) => run))
 ).pipe(Command.withDescription("The assistant: answers only the server of the same home"))
 
+const rendezvous = Command.make(
+  "rendezvous",
+  {
+    port: number("port", "PORT", "UDP port of the socket (else that of the last run, else one of 49152-65535)"),
+    bind: text("bind", "ADDRESS", "Address of the socket"),
+    ip: text("ip", "ADDRESS", "Public address, for the line that servers need"),
+    logFile,
+    key: Argument.Literals("key", ["key"]).pipe(
+      Argument.withDescription("Print the line that a server needs, and end"),
+      Argument.optional
+    )
+  },
+  verb(() => import("./Rendezvous.ts").then(({ run }) => run))
+).pipe(Command.withDescription("A blind relay: carries sealed datagrams for those who have its tickets"))
+
 const chatFlags = {
   conversation,
   sec: text("sec", "FILE", "Pair with this credential file first"),
   keyFile,
   name: deviceName,
+  answer,
   timeout
 }
 
@@ -99,6 +128,7 @@ const chat = Command.make(
   {
     ...chatFlags,
     json,
+    keep: on("keep", "Keep what could not be delivered; it is sent later, once: do not send it again"),
     text: Argument.String("text").pipe(
       Argument.withDescription("One message, or - for stdin; none for a conversation"),
       Argument.variadic()
@@ -122,6 +152,31 @@ const client = Command.make(
   },
   verb(() => import("./Chat.ts").then(({ client }) => client))
 ).pipe(Command.withDescription("The same as chat, pairing first when a credential file is given"))
+
+const draft = Argument.String("id").pipe(
+  Argument.withDescription("The first digits of its id; none for all"),
+  Argument.variadic()
+)
+const drafts = Command.make("drafts").pipe(
+  Command.withDescription("Messages that are kept until they are delivered"),
+  Command.withSubcommands([
+    Command.make(
+      "ls",
+      { json },
+      verb(() => import("./Drafts.ts").then(({ ls }) => ls))
+    ).pipe(Command.withDescription("List them")),
+    Command.make(
+      "send",
+      { draft, json, timeout },
+      verb(() => import("./Drafts.ts").then(({ send }) => send))
+    ).pipe(Command.withDescription("Deliver them now, and print the answers")),
+    Command.make(
+      "rm",
+      { draft, all: on("all", "All of them") },
+      verb(() => import("./Drafts.ts").then(({ rm }) => rm))
+    ).pipe(Command.withDescription("Drop one: it is never sent"))
+  ])
+)
 
 const path = Argument.String("path").pipe(
   Argument.withDescription("Below the server's base path; none for the base itself"),
@@ -161,13 +216,25 @@ const sec = Command.make("sec").pipe(
       "verify",
       { file, keyFile, json },
       verb(() => import("./Sec.ts").then(({ verify }) => verify))
-    ).pipe(Command.withDescription("Whether a credential file can be used now"))
+    ).pipe(Command.withDescription("Whether a credential file can be used now")),
+    Command.make(
+      "answer",
+      { file: Argument.String("file").pipe(Argument.withDescription("An answer file, or - for stdin")), json },
+      verb(() => import("./Answer.ts").then(({ take }) => take))
+    ).pipe(Command.withDescription("On the server: open the way for the device that has written this answer file"))
   ])
 )
 
 const pair = Command.make(
   "pair",
-  { file, keyFile, name: deviceName, json, timeout },
+  {
+    file,
+    keyFile,
+    name: deviceName,
+    answer,
+    json,
+    timeout
+  },
   verb(() => import("./Pair.ts").then(({ run }) => run))
 ).pipe(Command.withDescription("Make this device one of the server's, with a credential file"))
 
@@ -193,6 +260,32 @@ const devices = Command.make("devices").pipe(
   ])
 )
 
+const audit = Command.make(
+  "audit",
+  {
+    since: text("since", "TIME", "Only what is newer: a duration such as 2h, or an ISO 8601 time (UTC)"),
+    kind: Flag.String("kind").pipe(
+      Flag.withMetavar("KIND"),
+      Flag.withDescription("Only this kind (session.opened), or those of a group (session); may be repeated"),
+      Flag.atLeast(0)
+    ),
+    limit: Flag.Int("limit").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("The newest so many, at most 10000"),
+      Flag.withDefault(200)
+    ),
+    json: on("json", "Print JSON, one record a line"),
+    timeout
+  },
+  verb(() => import("./Audit.ts").then(({ run }) => run))
+).pipe(Command.withDescription("What happened at the server: who came, who was turned away, what changed"))
+
+const compromised = Command.make(
+  "compromised",
+  { yes: on("yes", "Do it without asking"), json },
+  verb(() => import("./Compromised.ts").then(({ run }) => run))
+).pipe(Command.withDescription("Burn all keys: this device's, or on its home the server's, and begin anew"))
+
 const status = Command.make(
   "status",
   { json, timeout },
@@ -211,7 +304,12 @@ const ping = Command.make(
 
 const doctor = Command.make(
   "doctor",
-  { json, timeout },
+  {
+    stun,
+    lifetime: number("lifetime", "SECONDS", "Measure how long the NAT keeps an unused mapping, up to this"),
+    json,
+    timeout
+  },
   verb(() => import("./Doctor.ts").then(({ run }) => run))
 ).pipe(Command.withDescription("What works on this host and in this home, what does not, and what to do"))
 
@@ -222,5 +320,23 @@ const version = Command.make(
 ).pipe(Command.withDescription("What is installed here"))
 
 export const command = root.pipe(
-  Command.withSubcommands([up, chat, client, files, pair, devices, sec, status, ping, doctor, server, llm, version])
+  Command.withSubcommands([
+    up,
+    chat,
+    client,
+    drafts,
+    files,
+    pair,
+    devices,
+    audit,
+    compromised,
+    sec,
+    status,
+    ping,
+    doctor,
+    server,
+    llm,
+    rendezvous,
+    version
+  ])
 )

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs"
 import * as Os from "node:os"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import manifest from "../../../package.json" with { type: "json" }
 import * as HomePaths from "../../domain/HomePaths.ts"
 import { hex } from "../../domain/protocol/Cursor.ts"
@@ -11,6 +12,7 @@ import * as SecureFileStore from "../../services/SecureFileStore.ts"
 import { Settings } from "../../services/Settings.ts"
 import type { TransportError } from "../../services/Transport.ts"
 import * as BootstrapKey from "../BootstrapKey.ts"
+import * as Burn from "../Burn.ts"
 import type * as ClientIdentity from "../ClientIdentity.ts"
 import type { UnpairedError } from "../ClientLink.ts"
 import { denied, ExitCode, Failure, failed, notFound, unreachable, usage } from "./Failure.ts"
@@ -38,9 +40,23 @@ export const settings = Effect.fnUntraced(function* (role: Role, flags: Flags) {
   return loaded.settings
 })
 
-/** A second tier of the same kind on one home is refused. */
-export const lock = (path: string, what: string) =>
-  SecureFileStore.SecureFileStore.use((store) => store.lock(path)).pipe(
+/** Milliseconds that the successor of a tier whose keys were burnt waits for it to be gone, and between two looks. */
+const SUCCESSION_MS = 10_000
+const LOOK_MS = 50
+
+/** A second tier of the same kind on one home is refused; the first is waited for where it is about to make room. */
+export const lock = (path: string, what: string, burnt?: Parameters<typeof Burn.stands>[0]) =>
+  SecureFileStore.SecureFileStore.use((store) =>
+    Effect.gen(function* () {
+      const succeeds = burnt !== undefined && (yield* Burn.stands(burnt))
+      const times = succeeds ? SUCCESSION_MS / LOOK_MS : 0
+      return yield* Effect.retry(store.lock(path), {
+        schedule: Schedule.spaced(LOOK_MS),
+        times,
+        while: (error) => error.reason === "Locked"
+      })
+    })
+  ).pipe(
     Effect.mapError((error) =>
       error.reason === "Locked"
         ? new Failure({

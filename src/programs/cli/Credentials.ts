@@ -1,6 +1,8 @@
 /** What the settings say of the credential files that a server's home writes, whether the server runs or not. */
 import * as CredentialFile from "../../domain/CredentialFile.ts"
+import * as HomePaths from "../../domain/HomePaths.ts"
 import type { Values } from "../../domain/Settings.ts"
+import * as Burn from "../Burn.ts"
 import type * as Relay from "../Relay.ts"
 import * as Common from "./Common.ts"
 
@@ -25,6 +27,10 @@ const publicIp = ({ server }: Values): string => {
   if (server.ip !== undefined) return server.ip
   return server.bind === "0.0.0.0" || server.bind === "::" ? Common.ownAddress() : server.bind
 }
+
+/** What COMPROMISED burns on a server's home. */
+export const burns = ({ home, security }: Values): Burn.Plan =>
+  Burn.server(HomePaths.server(home), { credentials: security.directory, backup: security.backupDirectory })
 
 /** `publicKey` is the server's static one. */
 export const options = (values: Values, publicKey: Uint8Array): Options => ({

@@ -6,6 +6,7 @@ import * as HomePaths from "../../domain/HomePaths.ts"
 import type { Values } from "../../domain/Settings.ts"
 import { Devices } from "../../services/Devices.ts"
 import * as ControlPrograms from "../Control.ts"
+import * as AuditHere from "./AuditHere.ts"
 import * as Common from "./Common.ts"
 import { type Failure, failed, notFound } from "./Failure.ts"
 import * as Layers from "./Layers.ts"
@@ -83,7 +84,10 @@ export const revoke = Effect.fnUntraced(
               ControlPrograms.pick(yield* service.list, input.device),
               ({ message }) => notFound(message)
             )
-            return infoOf(yield* Effect.mapError(service.revoke(device.id), ({ message }) => failed(message)))
+            const revoked = yield* Effect.mapError(service.revoke(device.id), ({ message }) => failed(message))
+            const about = { device: device.id, name: device.name, by: "home" }
+            yield* AuditHere.note(values.home, { kind: "device.revoked", ...about })
+            return infoOf(revoked)
           })
         )
       : yield* Effect.flatMap(Tier.control(values, input.timeout), (control) =>
@@ -111,7 +115,9 @@ export const rename = Effect.fnUntraced(
             const device = yield* Effect.mapError(ControlPrograms.pick(yield* service.list, wanted), ({ message }) =>
               notFound(message)
             )
-            return infoOf(yield* Effect.mapError(service.rename(device.id, name), ({ message }) => failed(message)))
+            const renamed = yield* Effect.mapError(service.rename(device.id, name), ({ message }) => failed(message))
+            yield* AuditHere.note(values.home, { kind: "device.renamed", device: device.id, name, by: "home" })
+            return infoOf(renamed)
           })
         )
       : yield* Effect.flatMap(Tier.control(values, input.timeout), (control) =>

@@ -5,17 +5,27 @@
 import { lstatSync } from "node:fs"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as HomePaths from "../../domain/HomePaths.ts"
+import * as NetworkReport from "../../domain/NetworkReport.ts"
 import { format } from "../../domain/protocol/Address.ts"
 import { MAX_DATAGRAM_LENGTH } from "../../domain/protocol/Constants.ts"
-import type { Values } from "../../domain/Settings.ts"
+import * as ServerName from "../../domain/ServerName.ts"
+import type { Flags, Values } from "../../domain/Settings.ts"
 import { KERNEL_BUFFER_BYTES } from "../../layers/DgramSocket.ts"
 import { ETHERNET_DATAGRAM_V4, ETHERNET_DATAGRAM_V6, LOOPBACK_DATAGRAM } from "../../layers/TransportLive.ts"
 import { Crypto } from "../../services/Crypto.ts"
+import { Settings } from "../../services/Settings.ts"
 import { UdpSocket } from "../../services/UdpSocket.ts"
 import * as ClientIdentity from "../ClientIdentity.ts"
+import * as ClockSkew from "../ClockSkew.ts"
+import * as MappedPort from "../MappedPort.ts"
 import * as Common from "./Common.ts"
-import { failed } from "./Failure.ts"
+import * as DoctorMapping from "./DoctorMapping.ts"
+import * as DoctorNetwork from "./DoctorNetwork.ts"
+import { failed, usage } from "./Failure.ts"
+import * as Finding from "./Finding.ts"
+import { fail, ok, warn } from "./Finding.ts"
 import * as Layers from "./Layers.ts"
 import * as Output from "./Output.ts"
 import * as Tier from "./Tier.ts"
@@ -23,18 +33,10 @@ import * as Tier from "./Tier.ts"
 export interface Input extends Common.Globals {
   readonly json: boolean
   readonly timeout: number
+  readonly stun: ReadonlyArray<string>
+  /** Seconds. */
+  readonly lifetime: Option.Option<number>
 }
-
-export interface Finding {
-  readonly verdict: "ok" | "warn" | "fail"
-  readonly what: string
-  /** What was found, and what to do about it. */
-  readonly detail: string
-}
-
-const ok = (what: string, detail: string): Finding => ({ verdict: "ok", what, detail })
-const warn = (what: string, detail: string): Finding => ({ verdict: "warn", what, detail })
-const fail = (what: string, detail: string): Finding => ({ verdict: "fail", what, detail })
 
 const ROUND_TRIPS = 5
 /** Folders of a home in which secrets lie. */
@@ -96,7 +98,7 @@ export const datagrams = bound.pipe(
 // -- the home -------------------------------------------------------------------------------------------------------
 
 /** Whether the home is there, ours, and closed to others. */
-export const home = (path: string): Effect.Effect<Finding> =>
+export const home = (path: string): Effect.Effect<Finding.Finding> =>
   Effect.sync(() => {
     const lookAt = (at: string) => lstatSync(at, { throwIfNoEntry: false })
     const top = lookAt(path)
@@ -132,14 +134,16 @@ export const tier = Effect.fnUntraced(function* (values: Values) {
   )
 }, Effect.scoped)
 
-/** The way to the server of a client's home. */
+/** The way to the server of a client's home, and how it was found. */
 export const server = Effect.fnUntraced(
-  function* (values: Values, timeoutMs: number) {
-    if (Tier.isServerHome(values.home) || Tier.isLlmHome(values.home)) return undefined
+  function* (values: Values, timeoutMs: number, nat: NetworkReport.NetworkReport["nat"]) {
+    if (Tier.isServerHome(values.home) || Tier.isLlmHome(values.home)) return NOTHING
     const isPaired = yield* Effect.mapError(ClientIdentity.isPaired(HomePaths.client(values.home)), ({ message }) =>
       failed(message)
     )
-    if (!isPaired) return warn("server", "this home is not paired: run clawchat pair FILE with a credential file")
+    if (!isPaired) {
+      return told(warn("server", "this home is not paired: run clawchat pair FILE with a credential file"))
+    }
     const start = yield* Clock.monotonicTimeNanos
     const session = yield* Tier.remote(values, timeoutMs)
     const connected = yield* Clock.monotonicTimeNanos
@@ -150,41 +154,108 @@ export const server = Effect.fnUntraced(
       times.push(Number((yield* Clock.monotonicTimeNanos) - before) / 1e6)
     }
     const median = times.toSorted((a, b) => a - b)[ROUND_TRIPS >> 1] ?? 0
-    const remote = format(yield* session.connection.remote)
+    const remote = yield* session.connection.remote
     const connectMs = Number(connected - start) / 1e6
-    return ok("server", `${remote} in ${connectMs.toFixed(0)} ms, round trip ${median.toFixed(2)} ms`)
+    const connection = NetworkReport.connectionOf(remote, yield* session.connection.paths, nat)
+    const { datagramBytes } = yield* session.connection.stats
+    const found = told(
+      ok("server", `${format(remote)} in ${connectMs.toFixed(0)} ms, round trip ${median.toFixed(2)} ms`),
+      way(connection, datagramBytes),
+      session.skewMs === 0
+        ? ok("clock", "right enough for the server")
+        : warn("clock", ClockSkew.sentence(session.skewMs))
+    )
+    return { ...found, connection }
   },
   Effect.scoped,
-  Effect.catch(({ message }) => Effect.succeed(fail("server", message)))
+  Effect.catch(({ message }) => Effect.succeed(told(fail("server", message))))
 )
+
+interface Line {
+  readonly findings: ReadonlyArray<Finding.Finding>
+  readonly connection: NetworkReport.ConnectionReport | null
+}
+
+const told = (...findings: ReadonlyArray<Finding.Finding>): Line => ({ findings, connection: null })
+const NOTHING = told()
+
+/** Which way the line takes, what else was tried, and why it is a relay if it is one. */
+const way = (connection: NetworkReport.ConnectionReport, datagramBytes: number): Finding.Finding => {
+  const { address, tried, why } = connection
+  const others = tried.filter((one) => one.state !== "active").map((one) => `${one.address} ${one.state}`)
+  const beside = others.length === 0 ? "" : `; also tried: ${others.join(", ")}`
+  return why === null
+    ? ok("way", `direct to ${address}, datagrams of ${datagramBytes} bytes${beside}`)
+    : warn("way", `by the relay ${address}: ${why}${beside}`)
+}
 
 // -- all of it ------------------------------------------------------------------------------------------------------
 
-/** In the order in which they are run and told; one that has nothing to say of this home answers `undefined`. */
-const checks = (values: Values, timeoutMs: number) => [
-  node,
-  crypto,
-  socket,
-  receiveBuffer(),
-  datagrams,
-  home(values.home),
-  tier(values),
-  server(values, timeoutMs)
-]
+const serverSettings = (flags: Flags) =>
+  Settings.use((service) => service.load({ role: "server", flags })).pipe(
+    Effect.mapBoth({ onFailure: ({ message }) => usage(message), onSuccess: ({ settings }) => settings })
+  )
 
-export const line = ({ detail, verdict, what }: Finding): string =>
-  `${verdict.padEnd(4)}  ${what.padEnd(14)}  ${detail}`
+/** Servers that help to meet, as this home knows them: its settings', and on a client those that its server named. */
+const helpers = Effect.fnUntraced(function* (values: Values, flags: Flags) {
+  const isServer = Tier.isServerHome(values.home)
+  // A server's own file says more; what there is to warn of was said when the settings were read first.
+  const settings = isServer ? yield* serverSettings(flags) : values
+  const { networking } = settings
+  const known = isServer
+    ? undefined
+    : yield* Tier.identity(values).pipe(
+        Effect.flatMap(({ status }) => status),
+        Effect.map((status) => (status._tag === "Unpaired" ? undefined : status.server.natTraversal)),
+        Effect.orElseSucceed(() => undefined)
+      )
+  const isTold = flags.stun !== undefined
+  const stun = [...networking.stun, ...(isTold ? [] : DoctorNetwork.named(known?.stun ?? []))]
+  const named = [...(known?.rendezvous ?? []), ...(known?.turn ?? [])].map((relay) =>
+    typeof relay === "string" ? relay : relay.server
+  )
+  const relays = isServer ? [...networking.rendezvous, ...networking.turn].map(ServerName.format) : named
+  const isMapped = isServer && (yield* MappedPort.wanted(settings))
+  return { isServer, isMapped, stun: networking.natDetection || isTold ? stun : [], relays }
+})
+
+/** Seconds: shorter ones tell nothing, longer ones nobody waits for. */
+const LIFETIME_MIN = 10
+const LIFETIME_MAX = 3600
+
+const lifetimeOf = ({ lifetime }: Input) => {
+  const seconds = Option.getOrUndefined(lifetime)
+  if (seconds === undefined) return Effect.undefined
+  return seconds >= LIFETIME_MIN && seconds <= LIFETIME_MAX
+    ? Effect.succeed(seconds * 1000)
+    : Effect.fail(usage(`--lifetime: expected ${LIFETIME_MIN} to ${LIFETIME_MAX} seconds, got ${seconds}`))
+}
 
 export const run = Effect.fnUntraced(function* (input: Input) {
-  const values = yield* Common.settings("client", Common.globalFlags(input))
-  const findings: Array<Finding> = []
-  for (const check of checks(values, input.timeout)) {
-    const finding: Finding | undefined = yield* check
-    if (finding === undefined) continue
-    findings.push(finding)
-    if (!input.json) yield* Output.line(line(finding))
+  const lifetimeMs = yield* lifetimeOf(input)
+  const given = input.stun.length === 0 ? undefined : input.stun.join(",")
+  const flags: Flags = { ...Common.globalFlags(input), stun: given }
+  const values = yield* Common.settings("client", flags)
+  const findings: Array<Finding.Finding> = []
+  const tell = Effect.fnUntraced(function* (found: ReadonlyArray<Finding.Finding>) {
+    findings.push(...found)
+    if (!input.json) for (const finding of found) yield* Output.line(Finding.line(finding))
+  })
+  for (const check of [node, crypto, socket, receiveBuffer(), datagrams, home(values.home), tier(values)]) {
+    const finding: Finding.Finding | undefined = yield* check
+    if (finding !== undefined) yield* tell([finding])
   }
+  const { isMapped, isServer, relays, stun } = yield* helpers(values, flags)
+  if (lifetimeMs !== undefined && stun.length > 0) {
+    yield* Output.note(`Measuring how long mappings live; this takes ${(2 * lifetimeMs) / 1000} s at most`)
+  }
+  const network = yield* DoctorNetwork.look({ stun, relays, lifetimeMs, isServer })
+  yield* tell(network.findings)
+  if (isMapped) yield* tell([yield* DoctorMapping.look])
+  const line = yield* server(values, input.timeout, network.report.nat)
+  yield* tell(line.findings)
   const broken = findings.filter(({ verdict }) => verdict === "fail").map(({ what }) => what)
-  if (input.json) yield* Output.json({ ok: broken.length === 0, findings })
+  const report: NetworkReport.NetworkReport = { ...network.report, connection: line.connection }
+  if (input.json) yield* Output.json({ ok: broken.length === 0, findings, network: report })
   if (broken.length > 0) return yield* failed(`Not well: ${broken.join(", ")}`)
 }, Effect.provide(Layers.network))

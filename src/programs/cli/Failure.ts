@@ -10,6 +10,8 @@ export const ExitCode = {
   Denied: 4,
   Unreachable: 69,
   TryAgain: 75,
+  /** A tier whose keys were burnt; whoever supervises it starts a fresh one. */
+  Burned: 79,
   Interrupted: 130
 } as const
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode]

@@ -1,6 +1,7 @@
 /** The layers that more than one command provides. Constants: each is one instance wherever it is provided. */
 import * as Layer from "effect/Layer"
 import * as CryptoOpenSsl from "../../layers/CryptoOpenSsl.ts"
+import * as ResolverNode from "../../layers/ResolverNode.ts"
 import * as SecureFileStoreNode from "../../layers/SecureFileStoreNode.ts"
 import * as SettingsNode from "../../layers/SettingsNode.ts"
 import * as TransportLive from "../../layers/TransportLive.ts"
@@ -8,7 +9,12 @@ import * as UdpSocketLinux from "../../layers/UdpSocketLinux.ts"
 import * as UdpSocketNode from "../../layers/UdpSocketNode.ts"
 
 /** Files, keys and settings: what every command needs. */
-export const base = Layer.mergeAll(CryptoOpenSsl.layer, SecureFileStoreNode.layer, SettingsNode.layer)
+export const base = Layer.mergeAll(
+  CryptoOpenSsl.layer,
+  ResolverNode.layer,
+  SecureFileStoreNode.layer,
+  SettingsNode.layer
+)
 
 /** The base and the network, for what lives long or moves much. */
 export const network = TransportLive.layer.pipe(Layer.provideMerge(UdpSocketLinux.layer), Layer.provideMerge(base))

@@ -13,6 +13,7 @@ import * as RemoteFilesNode from "../../layers/RemoteFilesNode.ts"
 import { LlmProvider } from "../../services/LlmProvider.ts"
 import { RemoteFiles } from "../../services/RemoteFiles.ts"
 import { Assistant } from "../Assistant.ts"
+import * as Burn from "../Burn.ts"
 import * as Control from "../Control.ts"
 import * as ControlSocket from "../ControlSocket.ts"
 import * as LlmTier from "../LlmTier.ts"
@@ -20,6 +21,7 @@ import * as Common from "./Common.ts"
 import { failed, usage } from "./Failure.ts"
 import * as Layers from "./Layers.ts"
 import * as Output from "./Output.ts"
+import { giveWay } from "./Succession.ts"
 
 export interface Input extends Common.Globals {
   readonly provider: Option.Option<string>
@@ -42,7 +44,7 @@ export const run = Effect.fnUntraced(
       "log-file": Option.getOrUndefined(input.logFile)
     })
     const paths = HomePaths.llm(values.home)
-    yield* Common.lock(paths.lock, "An llm tier")
+    yield* Common.lock(paths.lock, "An llm tier", Burn.llm(paths))
     const logging = LogNode.layer({ ...values.logging, stderr: true })
     const provider = Layer.unwrap(
       Effect.gen(function* () {
@@ -85,12 +87,14 @@ export const run = Effect.fnUntraced(
     })
     return yield* serve.pipe(Effect.provide(services), Effect.provide(logging))
   },
+  Effect.catchTag("Burned", giveWay("llm tier")),
   Effect.scoped,
   Effect.catchTags({
     TransportError: (error) => Effect.fail(failed(error.message)),
     SecureFileError: (error) => Effect.fail(failed(error.message)),
     SocketServerError: (error) => Effect.fail(failed(`The control socket could not be opened: ${error.message}`)),
     IdentityError: (error) => Effect.fail(failed(error.message)),
+    BurnError: (error) => Effect.fail(failed(error.message)),
     LlmError: (error) => Effect.fail(usage(error.message)),
     ContextStoreError: (error) => Effect.fail(failed(error.message)),
     ConversationsError: (error) => Effect.fail(failed(error.message)),

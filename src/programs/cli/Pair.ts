@@ -2,22 +2,26 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as AnswerFile from "../../domain/AnswerFile.ts"
 import * as HomePaths from "../../domain/HomePaths.ts"
 import { format } from "../../domain/protocol/Address.ts"
 import type { Values } from "../../domain/Settings.ts"
 import * as ClientIdentity from "../ClientIdentity.ts"
 import * as ClientLink from "../ClientLink.ts"
 import * as CredentialFiles from "../CredentialFiles.ts"
+import * as Answer from "./Answer.ts"
 import * as Common from "./Common.ts"
 import { failed, unreachable } from "./Failure.ts"
 import * as Layers from "./Layers.ts"
 import * as Output from "./Output.ts"
 import * as Sec from "./Sec.ts"
+import * as WaysTried from "./WaysTried.ts"
 
 export interface Input extends Common.Globals {
   readonly file: string
   readonly keyFile: Option.Option<string>
   readonly name: Option.Option<string>
+  readonly answer: Option.Option<string>
   readonly json: boolean
   readonly timeout: number
 }
@@ -33,6 +37,13 @@ export const open = Effect.fnUntraced(function* (values: Values, file: string, k
   return ClientIdentity.pairingOf(content)
 })
 
+export interface More {
+  /** Writes an answer file there while the server does not answer. */
+  readonly answer?: string
+  /** Where the file came from, for what to do next. */
+  readonly file?: string
+}
+
 /** Milliseconds of silence after which another attempt is worth more than waiting. */
 const SILENCE_MS = 4000
 
@@ -44,29 +55,61 @@ export const enrol = Effect.fnUntraced(function* (
   values: Values,
   identity: ClientIdentity.ClientIdentity,
   pairing: ClientIdentity.Pairing,
-  timeoutMs: number
+  timeoutMs: number,
+  { answer, file }: More = {}
 ) {
   const start = yield* Clock.currentTimeMillis
-  const noAnswer = unreachable(
-    `${pairing.serverName} at ${pairing.endpoints.map(format).join(", ")} does not answer: it is down or out of reach, or this file was used or replaced already`
-  )
+  const ways = yield* WaysTried.make()
+  let isHard = false
+  const noAnswer = Effect.flatMap(ways.summary, (tried) => {
+    const where = `${pairing.serverName} at ${pairing.endpoints.map(format).join(", ")} does not answer${tried}`
+    const used = "or this file was used or replaced already"
+    if (answer !== undefined) {
+      const hard = isHard ? `${Answer.HARD}; else ` : ""
+      return unreachable(
+        `${where}: ${hard}the answer file was not taken by the server in time (clawchat sec answer), ${used}`
+      )
+    }
+    const next = file === undefined || file === "-" ? "" : `. If it is behind a NAT: clawchat pair ${file} --answer OUT`
+    return unreachable(`${where}: it is down or out of reach, ${used}${next}`)
+  })
+  const write = answer === undefined ? undefined : yield* Answer.writer(answer)
   const attempt = Effect.flatMap(Clock.currentTimeMillis, (now) =>
     ClientLink.connect({
       identity,
       pairing,
       deviceName: Common.deviceName(values),
       patience: { ...ClientLink.patience(values.networking), deadAfterMs: SILENCE_MS },
-      timeoutMs: Math.max(1, start + timeoutMs - now)
+      timeoutMs: Math.max(1, start + timeoutMs - now),
+      progress: ways.progress,
+      ...(write === undefined
+        ? {}
+        : {
+            answer: {
+              stun: values.networking.stun,
+              write: (sheet) => {
+                isHard = sheet.outside === "dependent"
+                return write(sheet)
+              }
+            }
+          })
     })
   )
-  return yield* attempt.pipe(
+  const enrolled = attempt.pipe(
     Effect.retry({ while: (error) => error._tag === "TransportError" && error.reason === "Silent" }),
-    Effect.mapError((error) =>
-      error._tag === "TransportError" && error.reason === "NoAnswer" ? noAnswer : Common.connectFailure(error)
+    Effect.catch((error) =>
+      error._tag === "TransportError" && error.reason === "NoAnswer"
+        ? noAnswer
+        : Effect.fail(Common.connectFailure(error))
     ),
     Effect.timeoutOrElse({ duration: timeoutMs + SILENCE_MS, orElse: () => noAnswer })
   )
+  return yield* Effect.raceFirst(enrolled, ways.show)
 })
+
+/** The identity of this client's home, made where there is none. */
+export const identity = (values: Values) =>
+  Effect.mapError(ClientIdentity.make(HomePaths.client(values.home)), ({ message }) => failed(message))
 
 /** The identity of this client's home, once the file has been used for it. */
 export const paired = Effect.fnUntraced(function* (
@@ -76,11 +119,9 @@ export const paired = Effect.fnUntraced(function* (
   timeoutMs: number
 ) {
   const pairing = yield* open(values, file, keyFile)
-  const identity = yield* Effect.mapError(ClientIdentity.make(HomePaths.client(values.home)), ({ message }) =>
-    failed(message)
-  )
-  yield* Effect.scoped(enrol(values, identity, pairing, timeoutMs))
-  return identity
+  const known = yield* identity(values)
+  yield* Effect.scoped(enrol(values, known, pairing, timeoutMs, { file }))
+  return known
 })
 
 export const run = Effect.fnUntraced(
@@ -88,11 +129,15 @@ export const run = Effect.fnUntraced(
     const flags = { ...Common.globalFlags(input), name: Option.getOrUndefined(input.name) }
     const values = yield* Common.settings("client", flags)
     const pairing = yield* open(values, input.file, input.keyFile)
-    const identity = yield* Effect.mapError(ClientIdentity.make(HomePaths.client(values.home)), ({ message }) =>
-      failed(message)
-    )
+    const known = yield* identity(values)
     const start = yield* Clock.currentTimeMillis
-    const { connection } = yield* enrol(values, identity, pairing, input.timeout)
+    const answer = Option.getOrUndefined(input.answer)
+    // Somebody has to walk.
+    const timeoutMs = answer === undefined ? input.timeout : AnswerFile.VALIDITY_MS
+    const { connection } = yield* enrol(values, known, pairing, timeoutMs, {
+      file: input.file,
+      ...(answer === undefined ? {} : { answer })
+    })
     const ms = (yield* Clock.currentTimeMillis) - start
     const remote = format(yield* connection.remote)
     if (input.json) {

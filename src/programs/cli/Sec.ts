@@ -10,7 +10,9 @@ import * as BootstrapKey from "../BootstrapKey.ts"
 import type { CredentialFileError } from "../CredentialFiles.ts"
 import * as CredentialWriter from "../CredentialWriter.ts"
 import * as Identity from "../Identity.ts"
+import * as RelayRecord from "../RelayRecord.ts"
 import * as SecPrograms from "../Sec.ts"
+import * as AuditHere from "./AuditHere.ts"
 import * as Common from "./Common.ts"
 import * as Credentials from "./Credentials.ts"
 import { denied, type Failure, failed, notFound, usage } from "./Failure.ts"
@@ -79,6 +81,7 @@ const offline = Effect.fnUntraced(
       { folder: credentialFolder, key, kdf, ...(backupFolder === undefined ? {} : { backupFolder }) },
       { ...about, serverPublicKey: identity.publicKey, udpPort: port, candidates: [], bootstrapKeyId: key.id }
     )
+    yield* AuditHere.note(values.home, RelayRecord.issued(content))
     return { bytes, path, validUntil: content.valid_until, here: true }
   },
   Effect.catchTags({

@@ -3,18 +3,23 @@ import { existsSync } from "node:fs"
 import { resolve } from "node:path"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as RpcClient from "effect/rpc/RpcClient"
 import type { RpcClientError } from "effect/rpc/RpcClientError"
 import type { ControlError, ControlRpc } from "../../domain/ControlRpc.ts"
 import * as HomePaths from "../../domain/HomePaths.ts"
 import type { Values } from "../../domain/Settings.ts"
 import * as ControlSocketNode from "../../layers/ControlSocketNode.ts"
+import * as Burn from "../Burn.ts"
+import * as ClientCompromise from "../ClientCompromise.ts"
 import * as ClientIdentity from "../ClientIdentity.ts"
 import * as ClientLink from "../ClientLink.ts"
+import * as ClockSkew from "../ClockSkew.ts"
 import * as ControlSocket from "../ControlSocket.ts"
 import * as LostLine from "../LostLine.ts"
 import * as Common from "./Common.ts"
 import { denied, failed, notFound, unreachable } from "./Failure.ts"
+import * as Output from "./Output.ts"
 
 export type Control = RpcClient.FromGroup<typeof ControlRpc, RpcClientError>
 
@@ -44,16 +49,28 @@ export const localServer = (home: string) => behind(HomePaths.server(resolve(hom
 
 /** The tier that runs on this home: the server, else the llm tier. */
 export const local = Effect.fnUntraced(function* (home: string) {
-  return (yield* localServer(home)) ?? (yield* behind(HomePaths.llm(resolve(home)).control))
+  return (
+    (yield* localServer(home)) ??
+    (yield* behind(HomePaths.llm(resolve(home)).control)) ??
+    (yield* behind(HomePaths.rendezvous(resolve(home)).control))
+  )
 })
 
 /** Who the client of this home is. A home that is not paired is refused, and nothing is made there. */
 export const identity = Effect.fnUntraced(function* (values: Values) {
   const paths = HomePaths.client(values.home)
+  const burnt = yield* Effect.mapError(
+    Burn.finish(Burn.client(paths), () => Effect.void),
+    ({ message }) => failed(message)
+  )
+  if (Option.isSome(burnt)) return yield* denied(ClientCompromise.BURNT)
   const isPaired = yield* Effect.mapError(ClientIdentity.isPaired(paths), ({ message }) => failed(message))
   if (!isPaired) return yield* denied(ClientLink.UNPAIRED)
   return yield* Effect.mapError(ClientIdentity.make(paths), ({ message }) => failed(message))
 })
+
+/** Tells of this device's clock, which is so far off. */
+const warnOfClock = (skewMs: number): Effect.Effect<void> => Output.note(`warning: ${ClockSkew.sentence(skewMs)}`)
 
 /** One connection to the server of a client's home. */
 export const remote = Effect.fnUntraced(function* (values: Values, timeoutMs: number) {
@@ -64,7 +81,8 @@ export const remote = Effect.fnUntraced(function* (values: Values, timeoutMs: nu
       pairing: undefined,
       deviceName: Common.deviceName(values),
       patience: ClientLink.patience(values.networking),
-      timeoutMs
+      timeoutMs,
+      skewed: warnOfClock
     }),
     Common.connectFailure
   )

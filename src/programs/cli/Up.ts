@@ -20,6 +20,7 @@ import * as Chat from "./Chat.ts"
 import * as Common from "./Common.ts"
 import { ExitCode, Failure, failed } from "./Failure.ts"
 import * as Layers from "./Layers.ts"
+import * as Output from "./Output.ts"
 import * as Sec from "./Sec.ts"
 import * as Tier from "./Tier.ts"
 
@@ -29,8 +30,9 @@ export interface Input extends Common.Globals {
 }
 
 const LOOPBACK = "127.0.0.1"
-/** Milliseconds for both tiers to come up and find each other. */
+/** Milliseconds for both tiers to come up and find each other, and between two looks for a server that is to come. */
 const START_MS = 60_000
+const LOOK_MS = 100
 
 /** The configured port of the llm tier, or any other one where that is taken. */
 const freePort = Effect.fnUntraced(function* (wanted: number) {
@@ -52,6 +54,19 @@ const BOOTSTRAP_KEY = "CLAWCHAT_BOOTSTRAP_KEY"
 const tierFailure = ({ code, message }: TierProcess.TierProcessError): Failure =>
   new Failure({ code: Object.values(ExitCode).find((known) => known === code) || ExitCode.Failed, message })
 
+/** A tier that is started anew, for as long as somebody waits for its end, when it has burnt its keys (COMPROMISED). */
+const kept = Effect.fnUntraced(function* (options: TierProcess.Options) {
+  const scope = yield* Effect.scope
+  const first = yield* TierProcess.start(options)
+  const lasting = (tier: TierProcess.TierProcess): TierProcess.TierProcess["ended"] =>
+    Effect.catchIf(
+      tier.ended,
+      ({ code }) => code === ExitCode.Burned,
+      () => Effect.flatMap(Scope.provide(TierProcess.start(options), scope), lasting)
+    )
+  return { line: first.line, ended: lasting(first) } satisfies TierProcess.TierProcess
+})
+
 /** Both tiers, with the llm tier on this port, until the scope closes; answers when they have found each other. */
 const startTiersOn = Effect.fnUntraced(function* (port: number, values: Values, input: Input) {
   const entry = process.argv[1]
@@ -62,13 +77,13 @@ const startTiersOn = Effect.fnUntraced(function* (port: number, values: Values, 
   ]
   const provider = Option.match(input.provider, { onNone: () => [], onSome: (name) => [`--provider=${name}`] })
   const ports = { CLAWCHAT_LLM_HOST: LOOPBACK, CLAWCHAT_LLM_PORT: String(port) }
-  const llm = yield* TierProcess.start({
+  const llm = yield* kept({
     entry,
     args: ["llm", ...shared, ...provider],
     environment: ports,
     withhold: [BOOTSTRAP_KEY]
   })
-  const server = yield* TierProcess.start({
+  const server = yield* kept({
     entry,
     args: ["server", ...shared, `--bind=${LOOPBACK}`, `--ip=${LOOPBACK}`],
     environment: ports,
@@ -130,14 +145,25 @@ export const run = Effect.fnUntraced(
     })
     const running = yield* Tier.localServer(values.home)
     const tiers = running === undefined ? yield* startTiers(values, input) : { ended: Effect.never }
-    const control = running ?? (yield* Tier.localServer(values.home))
+    return yield* Effect.raceFirst(talk(values, input, running), tiers.ended).pipe(
+      Effect.provide(Chat.screen(HomePaths.clientBeside(values.home)))
+    )
+  },
+  Effect.scoped,
+  Effect.provide(Layers.network)
+)
+
+/** Chats until the user leaves; when the server's keys are burnt meanwhile, pairs with the fresh one and goes on. */
+const talk = Effect.fnUntraced(function* (values: Values, input: Input, running: Tier.Control | undefined) {
+  const clientHome = HomePaths.clientBeside(values.home)
+  let control = running ?? (yield* Tier.localServer(values.home))
+  let pid: number | undefined
+  while (true) {
     if (control === undefined)
       return yield* failed(`The server of ${values.home} does not answer on its control socket`)
     const status = yield* Effect.mapError(control["Control.Status"](undefined), Tier.controlFailure)
+    pid = status.pid
     const address = addressOf(status.address)
-
-    const paths = HomePaths.server(values.home)
-    const clientHome = HomePaths.clientBeside(values.home)
     const identity = yield* Effect.mapError(ClientIdentity.make(HomePaths.client(clientHome)), ({ message }) =>
       failed(message)
     )
@@ -147,21 +173,38 @@ export const run = Effect.fnUntraced(
       known._tag === "Enrolled" &&
       devices.some(({ id, revokedAt }) => id === ClientIdentity.deviceIdOf(known.server) && revokedAt === undefined)
     if (address !== undefined) yield* identity.remember({ address })
-    const pairing = isEnrolled ? undefined : yield* freshPairing(values, paths, control)
-    const chat = Chat.converse({
+    const pairing = isEnrolled ? undefined : yield* freshPairing(values, HomePaths.server(values.home), control)
+    const end = yield* Chat.converse({
       values,
+      home: clientHome,
+      keep: false,
       identity,
       pairing,
       conversation: input.conversation,
-
       timeoutMs: START_MS,
-      home: clientHome
+      next: `Next step: start clawchat up again, it pairs this device anew; all others need ${HomePaths.credentials(values.security.directory).credential}`
     })
-    return yield* Effect.raceFirst(chat, tiers.ended)
-  },
-  Effect.scoped,
-  Effect.provide(Layers.network)
-)
+    if (end === "left") return
+    yield* Output.note("COMPROMISED: all keys were burnt; waiting for the fresh server")
+    control = yield* freshServer(values.home, pid)
+  }
+})
+
+/** The server that comes after the one with this process id, if it comes. */
+const freshServer = (home: string, before: number) => {
+  const look = Effect.gen(function* () {
+    yield* Effect.sleep(LOOK_MS)
+    const found = yield* Tier.localServer(home)
+    if (found === undefined) return undefined
+    const { pid } = yield* found["Control.Status"](undefined)
+    return pid === before ? undefined : found
+  }).pipe(Effect.orElseSucceed(() => undefined))
+  return look.pipe(
+    Effect.repeat({ while: (found) => found === undefined }),
+    Effect.timeout(START_MS),
+    Effect.orElseSucceed(() => undefined)
+  )
+}
 
 /** A new credential file, as a person would carry it from the server to the client, and what it offers. */
 const freshPairing = Effect.fnUntraced(function* (values: Values, paths: HomePaths.ServerPaths, control: Tier.Control) {
