@@ -79,10 +79,11 @@ export const merge = (before: ReadonlyArray<string>, more: ReadonlyArray<string>
 
 /**
  * What a file is known by: 32 hexadecimal digits of its content's hash, and its name where that is an id (`ID.json`,
- * `ID.sec`). Public keys, and what is too short to hold a secret, are known by nothing.
+ * `ID.sec`). Public keys, where hints stand (two links of the same five minutes may tell the same), and what is too short to
+ * hold a secret are known by nothing.
  */
 export const fingerprints = (primitives: Primitives, name: string, content: Uint8Array): ReadonlyArray<string> => {
-  if (name.endsWith(".pub")) return []
+  if (name.endsWith(".pub") || name.endsWith(".hints")) return []
   const id = /^([0-9a-f]{32})\.(?:json|sec)$/.exec(name)?.[1]
   let end = content.length
   while (end > 0 && (content[end - 1] as number) <= 0x20) end--

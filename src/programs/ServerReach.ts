@@ -84,6 +84,7 @@ export const make = Effect.fn("ServerReach.make")(function* (options: Options) {
     serverKey,
     credentials
   })
+  const hasHelp = stun.length > 0 || rendezvous.length > 0 || (turn !== undefined && turn.servers.length > 0)
   // An allocation belongs to one socket for good, so it gets one that does not move.
   const relays =
     turn === undefined || turn.servers.length === 0
@@ -91,6 +92,20 @@ export const make = Effect.fn("ServerReach.make")(function* (options: Options) {
       : yield* Effect.flatMap(listener.open(0), (port) =>
           TurnRelay.keep({ keys: turn, carry: (make) => listener.carry(make, port) })
         )
+
+  // Another address of this host is another one for all who know us: they are told at once.
+  const watch = Effect.gen(function* () {
+    let known = (yield* listener.hosts).join()
+    while (true) {
+      yield* Effect.sleep(LOOK_MS)
+      const now = (yield* listener.hosts).join()
+      if (now === known) continue
+      known = now
+      const port = yield* SubscriptionRef.get(ports.current)
+      yield* listener.move(port, port)
+    }
+  })
+  if (hasHelp) yield* Effect.forkScoped(watch)
 
   const observed = Effect.gen(function* () {
     const found = yield* SubscriptionRef.get(reflexive)
@@ -121,7 +136,6 @@ export const make = Effect.fn("ServerReach.make")(function* (options: Options) {
     return { host, port: outside, candidates: others.slice(0, MAX_CANDIDATES) }
   })
 
-  const hasHelp = stun.length > 0 || rendezvous.length > 0 || (turn !== undefined && turn.servers.length > 0)
   const isSettled = Effect.gen(function* () {
     const present = yield* SubscriptionRef.get(relays)
     const waiting = present.some(({ state }) => state === "Resolving" || state === "Allocating")

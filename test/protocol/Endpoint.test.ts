@@ -262,8 +262,8 @@ describe("Endpoint: connecting", () => {
     const pair = new Pair({ fate: () => [] })
     const dial = pair.dial({ timeoutMs: 60_000 })
     pair.pass(60_000)
-    // 0, 250, 750, 1750 ms, then every 2 s until 59,750.
-    assert.deepStrictEqual(pair.events.client, [{ type: "DialFailed", dial, rounds: 33 }])
+    // 0, 250, 750, 1750 ms, each second to 4,750, then every 2 s until 58,750.
+    assert.deepStrictEqual(pair.events.client, [{ type: "DialFailed", dial, rounds: 34 }])
     assert.deepStrictEqual([pair.client.held, pair.client.pollTimeout()], [0, Number.POSITIVE_INFINITY])
   })
 

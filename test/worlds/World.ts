@@ -27,6 +27,7 @@ import type { ServerName } from "../../src/domain/ServerName.ts"
 import { segmentOf } from "../../src/layers/Bursts.ts"
 import * as ConversationsSqlite from "../../src/layers/ConversationsSqlite.ts"
 import type { HostLink } from "../../src/layers/SimulatedHost.ts"
+import type { kinds } from "../../src/layers/SimulatedNat.ts"
 import * as SimulatedNetwork from "../../src/layers/SimulatedNetwork.ts"
 import * as TransportLive from "../../src/layers/TransportLive.ts"
 import { ask, type Output } from "../../src/programs/Ask.ts"
@@ -38,6 +39,7 @@ import { Burned } from "../../src/programs/Compromise.ts"
 import * as CredentialFiles from "../../src/programs/CredentialFiles.ts"
 import * as LlmTier from "../../src/programs/LlmTier.ts"
 import * as Relay from "../../src/programs/Relay.ts"
+import * as Rendezvous from "../../src/programs/Rendezvous.ts"
 import * as ServerCompromise from "../../src/programs/ServerCompromise.ts"
 import { Audit } from "../../src/services/Audit.ts"
 import { ContextStore } from "../../src/services/ContextStore.ts"
@@ -57,6 +59,8 @@ import { HostClock } from "./HostClock.ts"
 export const START = Date.UTC(2026, 2, 1, 12, 0, 0)
 /** Where the server is. */
 export const SERVER = "198.51.100.10"
+/** Where a rendezvous is. */
+export const RELAY = "198.51.100.20"
 const HOME = "/home"
 const LLM_PORT = 55_557
 
@@ -98,6 +102,10 @@ export interface WorldOptions {
   readonly keyRotationMs?: number
   readonly stun?: ReadonlyArray<ServerName>
   readonly rendezvous?: ReadonlyArray<Pairing>
+  /** A rendezvous that the server and all its devices know. */
+  readonly relay?: boolean
+  /** A translator that the server is behind; its outside address is the server's. */
+  readonly serverNat?: keyof typeof kinds
   /** Of the server; 0, as by default, for one that moves. */
   readonly port?: number
   /** What becomes of a datagram that a tier sends: milliseconds after which each copy leaves, by default one at once. */
@@ -306,6 +314,24 @@ const worldClock = (clock: Clock.Clock): Clock.Clock => {
 const uuid = (client: number, n: number): string =>
   `00000000-0000-4000-${(0x8000 + client).toString(16)}-${String(n).padStart(12, "0")}`
 
+/** Starts a rendezvous on a host of its own; what the server is paired with. */
+const relayOn = Effect.fnUntraced(function* (network: SimulatedNetwork.Network) {
+  const host = network.host({ address: RELAY, link: { delayMs: 10 } })
+  const relay = yield* Rendezvous.make({
+    paths: HomePaths.rendezvous("/relay"),
+    version: "0.0.0",
+    pid: 3,
+    bind: { host: "0.0.0.0", port: 0 }
+  }).pipe(
+    Effect.provide(Layer.merge(host.layer, quickCrypto(`${network.seed} relay`))),
+    Effect.provideService(SecureFileStore, yield* makeMemory),
+    Effect.orDie
+  )
+  yield* Effect.forkScoped(relay.run)
+  const pairing: Pairing = { relay: { host: RELAY, port: relay.address.port }, key: relay.key }
+  return pairing
+})
+
 const make = Effect.fnUntraced(function* (
   network: SimulatedNetwork.Network,
   kept: Conversations["Service"],
@@ -315,7 +341,15 @@ const make = Effect.fnUntraced(function* (
   const { fate, heard } = options
   const clock = yield* Clock.clockWith(Effect.succeed)
   const disk = yield* makeMemory
-  const serverHost = network.host({ address: SERVER, link: options.serverLink ?? { delayMs: 5 } })
+  const serverLink = options.serverLink ?? { delayMs: 5 }
+  const serverHost =
+    options.serverNat === undefined
+      ? network.host({ address: SERVER, link: serverLink })
+      : network.host({
+          address: "10.1.0.2",
+          link: serverLink,
+          nat: network.nat({ address: SERVER, kind: options.serverNat })
+        })
   const serverPaths = HomePaths.server(HOME)
   const llmPaths = HomePaths.llm(HOME)
   const log: Array<LogLine> = []
@@ -323,6 +357,7 @@ const make = Effect.fnUntraced(function* (
   const connections: Array<World["connections"][number]> = []
   const listeners: Array<World["listeners"][number]> = []
   const bootstrapKey = key()
+  const pairings = [...(options.rendezvous ?? []), ...(options.relay === true ? [yield* relayOn(network)] : [])]
   const now = Effect.map(Clock.currentTimeMillis, (at) => at - START)
 
   const note = (tier: string, life: Life) =>
@@ -449,7 +484,7 @@ const make = Effect.fnUntraced(function* (
           bind: { host: "0.0.0.0", port: options.port ?? 0 },
           stun: options.stun ?? [],
           turn: undefined,
-          rendezvous: options.rendezvous ?? [],
+          rendezvous: pairings,
           portRotationMs: options.portRotationMs ?? PORT_PERIOD_MS,
           keyRotationMs: options.keyRotationMs ?? REKEY_INTERVAL_MS,
           plan,
@@ -571,8 +606,8 @@ const make = Effect.fnUntraced(function* (
     yield* server.start()
     yield* llm.start()
     const made = yield* client(given)
-    // The server writes its first file once it listens.
-    yield* Effect.sleep(100)
+    // The server writes its first file once it listens, and knows where else it can be reached.
+    yield* Effect.sleep(pairings.length === 0 ? 100 : 6000)
     const link = yield* Effect.flatMap(Effect.orDie(pairing), made.tier.start)
     yield* link.session
     const relay = yield* server.made

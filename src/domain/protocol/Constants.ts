@@ -174,7 +174,7 @@ export const MAX_SESSIONS_PER_CREDENTIAL = 8
 /** Sessions from one IP address, for many devices may share a NAT. */
 export const MAX_SESSIONS_PER_HOST = 64
 /** Milliseconds from one round of a dial to the next; the last repeats. */
-export const DIAL_BACKOFF_MS: ReadonlyArray<number> = [250, 500, 1000, 2000]
+export const DIAL_BACKOFF_MS: ReadonlyArray<number> = [250, 500, 1000, 1000, 1000, 1000, 2000]
 /** Endpoints that each round of a dial sends to: the best ones, and some of the others in turn. */
 export const DIAL_BEST_ENDPOINTS = 4
 export const DIAL_OTHER_ENDPOINTS = 4
@@ -259,7 +259,7 @@ export const PORT_GRACE_MS = 300_000
 export const RENDEZVOUS_LIFE_MS = 90_000
 /** Milliseconds from one bind to the next: of a device, which speaks first, and of a server, which may have to be found. */
 export const RENDEZVOUS_REBIND_MS = 20_000
-export const RENDEZVOUS_WATCH_MS = 4000
+export const RENDEZVOUS_WATCH_MS = 2000
 /** Milliseconds after which who sends and hears nothing binds anew: its address may have changed. */
 export const RENDEZVOUS_DEAF_MS = 2000
 /** Milliseconds from a bind without an answer to the next. After so many the rendezvous counts as silent, and the last repeats. */

@@ -4,7 +4,7 @@
  *
  * Every round is an attempt of its own: fresh ephemeral key, nonce, connection id and hint, one connect id over all. It goes
  * to several addresses at once, byte for byte the same: the server answers the first that reaches it.
- * Attempts go out at 0, 250, 750, 1750 ms and then every 2 s, each time by the next invitation, to its
+ * Attempts go out at 0, 250, 750 and 1750 ms, each second for a while and then every 2 s, each time by the next invitation, to its
  * best endpoints and some of the others, in turn.
  * A device whose clock is wrong computes hints that nobody expects, so after three silent rounds the dial also sweeps
  * clock offsets, whole hours first, then quarters, to 26 h either way, one every 50 ms.
