@@ -39,8 +39,18 @@ const connect = (host: string, port: number) =>
   Effect.acquireRelease(
     Effect.callback<Dgram.Socket | undefined>((resume) => {
       const socket = Dgram.createSocket("udp4")
-      socket.once("error", () => resume(Effect.succeed(undefined)))
-      socket.connect(port, host, () => resume(Effect.succeed(socket)))
+      const failed = (): void => {
+        socket.close()
+        resume(Effect.succeed(undefined))
+      }
+      socket.once("error", failed)
+      socket.once("connect", () => {
+        socket.off("error", failed)
+        // Whoever sends hears of it; until then it is nobody's.
+        socket.on("error", () => {})
+        resume(Effect.succeed(socket))
+      })
+      socket.connect(port, host)
     }),
     (socket) => Effect.sync(() => socket?.close())
   )

@@ -12,7 +12,7 @@ import type { Candidate } from "../domain/CredentialFile.ts"
 import { type Address, equals, format } from "../domain/protocol/Address.ts"
 import { hostKind } from "../domain/protocol/HostKind.ts"
 import type { Values } from "../domain/Settings.ts"
-import type { Mapping, PortMapper } from "../services/PortMapper.ts"
+import { type Mapping, PortMapper, PortMapperError } from "../services/PortMapper.ts"
 import { UdpSocket } from "../services/UdpSocket.ts"
 
 /** Longest time between two requests for one port: what a router's restart costs. */
@@ -53,6 +53,34 @@ export const wanted = Effect.fnUntraced(function* ({
   if (portMapping !== undefined) return portMapping
   const hosts = yield* UdpSocket.use(({ addresses }) => addresses)
   return publicPort === undefined && helps(bind, hosts)
+})
+
+const NOT_NOW = new PortMapperError({
+  reason: "NoRouter",
+  message: "this host has an address of the internet itself, or none at all"
+})
+
+/**
+ * Who asks for a server with these settings; `undefined` where nobody ever is to. A host that gets its addresses after its
+ * server has started, or moves to another network, is looked at anew with each request.
+ */
+export const asker = Effect.fnUntraced(function* (values: Pick<Values, "networking" | "server">) {
+  const {
+    networking: { portMapping },
+    server: { bind, publicPort }
+  } = values
+  const isWild = hostKind(bind) === "unspecified"
+  if (!(portMapping ?? (publicPort === undefined && (isWild || helps(bind, []))))) return undefined
+  const mapper = yield* PortMapper
+  const sockets = yield* UdpSocket
+  const asked: PortMapper["Service"] = {
+    ...mapper,
+    map: (port, before) =>
+      Effect.flatMap(Effect.provideService(wanted(values), UdpSocket, sockets), (isWanted) =>
+        isWanted ? mapper.map(port, before) : Effect.fail(NOT_NOW)
+      )
+  }
+  return asked
 })
 
 const NOTHING: Mapped = { ports: new Map(), problem: undefined }

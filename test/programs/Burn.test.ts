@@ -290,6 +290,7 @@ describe("Tombstone", () => {
     assert.strictEqual(of("static.key", secret(1))[0]?.length, 32)
     assert.deepStrictEqual(of("server.pub", secret(1)), [])
     assert.deepStrictEqual(of("port", "50000\n"), [])
+    assert.deepStrictEqual(of("llm.hints", '{"slot":5984198,"answered":0,"tried":0}'), [])
     assert.deepStrictEqual(of(`${id}.sec`, ""), [id])
     assert.strictEqual(of(`${id}.json`, secret(1)).length, 2)
   })

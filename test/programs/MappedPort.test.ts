@@ -4,8 +4,10 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as TestClock from "effect/testing/TestClock"
+import * as Settings from "../../src/domain/Settings.ts"
 import * as MappedPort from "../../src/programs/MappedPort.ts"
-import { type Mapping, type PortMapper, PortMapperError } from "../../src/services/PortMapper.ts"
+import { type Mapping, PortMapper, PortMapperError } from "../../src/services/PortMapper.ts"
+import { UdpSocket } from "../../src/services/UdpSocket.ts"
 
 const PUBLIC = "203.0.113.7"
 
@@ -207,6 +209,40 @@ describe("MappedPort", () => {
       const mapped = yield* MappedPort.keep({ mapper: undefined, open })
       yield* TestClock.adjust("1 hour")
       assert.deepStrictEqual(yield* SubscriptionRef.get(mapped), { ports: new Map(), problem: undefined })
+    })
+  )
+
+  it.effect("is asked for where settings and addresses say so, and looks at the addresses each time", () =>
+    Effect.gen(function* () {
+      const router = new Router()
+      let hosts: ReadonlyArray<string> = []
+      const sockets = UdpSocket.of({
+        implementation: "",
+        addresses: Effect.sync(() => hosts),
+        bind: () => Effect.die(new Error("nobody binds"))
+      })
+      const askerOf = (changes: { bind?: string; publicPort?: number; portMapping?: boolean }) => {
+        const { networking, server } = Settings.defaults("server", "/home")
+        return MappedPort.asker({
+          networking: { ...networking, portMapping: changes.portMapping },
+          server: { ...server, bind: changes.bind ?? server.bind, publicPort: changes.publicPort }
+        }).pipe(Effect.provideService(PortMapper, router.mapper), Effect.provideService(UdpSocket, sockets))
+      }
+      for (const never of [{ bind: "127.0.0.1" }, { bind: "203.0.113.5" }, { publicPort: 5 }, { portMapping: false }]) {
+        assert.isUndefined(yield* askerOf(never), JSON.stringify(never))
+      }
+      const asker = (yield* askerOf({})) ?? assert.fail("nobody asks")
+      const answers = Effect.map(Effect.result(asker.map(50_000)), ({ _tag }) => _tag)
+      // At boot there may be no address yet.
+      assert.strictEqual(yield* answers, "Failure")
+      hosts = ["192.168.1.7"]
+      assert.strictEqual(yield* answers, "Success")
+      hosts = ["203.0.113.5"]
+      assert.strictEqual(yield* answers, "Failure")
+      const always =
+        (yield* askerOf({ portMapping: true, bind: "203.0.113.5", publicPort: 5 })) ?? assert.fail("nobody")
+      assert.strictEqual((yield* always.map(50_000)).protocol, "PCP")
+      assert.isDefined(yield* askerOf({ bind: "10.0.0.1" }))
     })
   )
 
