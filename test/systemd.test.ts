@@ -3,8 +3,11 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { afterAll, assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Firewall from "../src/domain/Firewall.ts"
 import * as HomePaths from "../src/domain/HomePaths.ts"
 import * as Settings from "../src/domain/Settings.ts"
+import * as Doctor from "../src/programs/cli/Doctor.ts"
 
 const folder = Path.resolve(import.meta.dirname, "../systemd")
 const units = Fs.readdirSync(folder).filter((name) => /\.(service|path)$/.test(name))
@@ -21,7 +24,7 @@ describe(`systemd units${without("systemd-analyze", hasAnalyze)}`, () => {
   const copies = Fs.mkdtempSync(Path.join(Os.tmpdir(), "clawchat-units-"))
   afterAll(() => Fs.rmSync(copies, { recursive: true }))
   for (const unit of units) {
-    const text = textOf(unit).replace(/^(ExecStart=)\S+/gm, "$1/bin/true")
+    const text = textOf(unit).replace(/^(Exec\w+=-?)\S+/gm, "$1/bin/true")
     Fs.writeFileSync(Path.join(copies, unit), text)
   }
   const analyze = (...parameters: ReadonlyArray<string>) =>
@@ -81,11 +84,54 @@ describe("what the units promise", () => {
   })
 
   it("no core dumps, no privileges, restart on failure", () => {
-    for (const unit of ["clawchat-server.service", "clawchat-llm.service"]) {
+    for (const unit of ["clawchat-server.service", "clawchat-llm.service", "clawchat-rendezvous.service"]) {
       assert.deepStrictEqual(valuesOf(unit, "LimitCORE"), ["0"])
       assert.deepStrictEqual(valuesOf(unit, "CapabilityBoundingSet"), [""])
       assert.deepStrictEqual(valuesOf(unit, "NoNewPrivileges"), ["yes"])
       assert.deepStrictEqual(valuesOf(unit, "Restart"), ["on-failure"])
+    }
+  })
+
+  it("the rendezvous is a user of its own with a home of its own, and sees no other tier's", () => {
+    const unit = "clawchat-rendezvous.service"
+    assert.deepStrictEqual(valuesOf(unit, "User"), ["clawchat-rendezvous"])
+    assert.deepStrictEqual(valuesOf(unit, "StateDirectory"), ["clawchat-rendezvous"])
+    assert.deepStrictEqual(valuesOf(unit, "StateDirectoryMode"), ["0700"])
+    assert.deepStrictEqual(valuesOf(unit, "Environment"), ["CLAWCHAT_HOME=/var/lib/clawchat-rendezvous"])
+    assert.include(valuesOf(unit, "InaccessiblePaths"), "-/var/lib/clawchat")
+    assert.include(textOf("clawchat.sysusers.conf"), "u clawchat-rendezvous ")
+  })
+
+  it("the firewall has one right, comes before the network, and after a filter whose start flushes every table", () => {
+    const unit = "clawchat-firewall.service"
+    assert.deepStrictEqual(valuesOf(unit, "CapabilityBoundingSet"), ["CAP_NET_ADMIN"])
+    assert.deepStrictEqual(valuesOf(unit, "DefaultDependencies"), ["no"])
+    assert.deepStrictEqual(valuesOf(unit, "Before"), ["network-pre.target"])
+    for (const name of ["After", "PartOf", "ReloadPropagatedFrom"]) {
+      assert.deepStrictEqual(valuesOf(unit, name), ["nftables.service"], name)
+    }
+    assert.deepStrictEqual(valuesOf(unit, "WantedBy"), ["multi-user.target nftables.service"])
+    assert.deepStrictEqual(valuesOf(unit, "ExecReload"), valuesOf(unit, "ExecStart"))
+    for (const tier of ["clawchat-server.service", "clawchat-rendezvous.service"]) {
+      assert.include(valuesOf(tier, "After")[0], unit)
+    }
+  })
+
+  it("tiers start when changes of their link are watched for", () => {
+    for (const tier of ["clawchat-server.service", "clawchat-llm.service"]) {
+      assert.include(valuesOf(tier, "After")[0], "clawchat-link.path")
+      assert.include(valuesOf(tier, "Wants")[0], "clawchat-link.path clawchat-link.service")
+    }
+  })
+
+  it("docs/INSTALL.md installs and enables what a server needs", () => {
+    const steps = Fs.readFileSync(Path.resolve(folder, "../docs/INSTALL.md"), "utf8")
+    for (const name of Fs.readdirSync(folder)) assert.include(steps, `systemd/${name}`)
+    assert.match(steps, /^ {4}systemctl enable --now clawchat-firewall clawchat-llm clawchat-server$/m)
+    for (const name of ["clawchat-link", "clawchat.nft"]) {
+      const path = `/usr/lib/clawchat/${name}`
+      assert.include(steps, ` systemd/${name} ${path}\n`)
+      assert.isTrue(units.some((unit) => textOf(unit).includes(path)))
     }
   })
 
@@ -96,6 +142,38 @@ describe("what the units promise", () => {
     assert.deepStrictEqual(folders, [config, identity, logs, run, security])
     assert.deepStrictEqual(valuesOf(unit, "StateDirectoryMode"), ["0700"])
     assert.deepStrictEqual(valuesOf(unit, "ReadWritePaths"), ["/var/lib/clawchat/data"])
+  })
+})
+
+const hasNft = isThere("nft") && ChildProcess.spawnSync("unshare", ["-n", "nft", "add table inet t"]).status === 0
+
+describe(`the rules of the firewall${hasNft ? "" : " (skipped: needs root, unshare and nft)"}`, () => {
+  const rules = Path.join(folder, "clawchat.nft")
+  const within = (script: string) => {
+    const { status, stderr, stdout } = ChildProcess.spawnSync("unshare", ["-n", "sh", "-c", script, "sh", rules], {
+      encoding: "utf8"
+    })
+    assert.deepInclude({ status, stderr }, { status: 0, stderr: "" })
+    return stdout
+  }
+
+  it.skipIf(!hasNft)("are accepted without a word, and change nothing when they are only checked", () => {
+    assert.strictEqual(within('nft -c -f "$1" && nft list ruleset'), "")
+  })
+
+  it.skipIf(!hasNft)("are a table of their own, which may be loaded twice and leaves no trace", () => {
+    const other = 'nft "add table inet other; add chain inet other input { type filter hook input priority 0; }"'
+    const twice = within(`${other}; nft -f "$1" && nft -f "$1" && nft list tables`)
+    assert.strictEqual(twice, "table inet other\ntable inet clawchat\n")
+    const gone = within(`${other}; nft list ruleset; nft -f "$1" && nft delete table inet clawchat; nft list ruleset`)
+    const half = gone.length / 2
+    assert.strictEqual(gone.slice(half), gone.slice(0, half))
+    assert.isAbove(half, 0)
+  })
+
+  it.skipIf(!hasNft)("doctor reads them as silence", () => {
+    const json = within('nft -f "$1" && nft -j list ruleset')
+    assert.strictEqual(Firewall.ofNft(json), "drop")
   })
 })
 
@@ -148,6 +226,15 @@ describe(`users and folders${canMakeRoot ? "" : why}`, () => {
     assert.strictEqual(Fs.readlinkSync(Path.join(root, home, "config/server.yaml")), "/etc/clawchat/server.yaml")
     assert.strictEqual(Fs.readlinkSync(Path.join(root, "home/openclaw/clawchat")), "/var/lib/clawchat")
 
+    // Doctor has nothing against it, and finds what is open.
+    const found = () => Effect.runSync(Doctor.home(Path.join(root, home)))
+    assert.deepInclude(found(), { verdict: "ok" })
+    const identity = Path.join(root, home, "identity")
+    Fs.chmodSync(identity, 0o755)
+    assert.deepInclude(found(), { verdict: "fail" })
+    assert.match(found().detail, new RegExp(`: run chmod 700 ${identity}$`))
+    Fs.chmodSync(identity, 0o700)
+
     // Shared whatever the umask of whoever makes something there.
     const shared = Path.join(root, home, "data")
     const made = ChildProcess.spawnSync("sh", ["-c", "umask 077; mkdir below; : > below/file"], { cwd: shared })
@@ -182,9 +269,10 @@ describe(`the link's carrier${canSwitchUsers ? "" : " (skipped: needs root and s
     Fs.writeFileSync(path, text, { mode: 0o600 })
     Fs.chownSync(path, user, user)
   }
-  const carry = (home: string) => {
+  const carry = (home: string, quiet = 0, PATH = process.env.PATH) => {
     const script = textOf("clawchat-link").replaceAll("openclaw-llm", `${llm}`).replaceAll("openclaw", `${server}`)
-    return ChildProcess.spawnSync("sh", ["-c", script, "sh", home], { encoding: "utf8", cwd: "/" })
+    const options = { encoding: "utf8", cwd: "/", env: { PATH } } as const
+    return ChildProcess.spawnSync("sh", ["-c", script, "sh", home, `${quiet}`], options)
   }
 
   it.skipIf(!canSwitchUsers)("gives each user its own 0600 copy, and the server's link wins", () => {
@@ -207,6 +295,24 @@ describe(`the link's carrier${canSwitchUsers ? "" : " (skipped: needs root and s
     assert.strictEqual(carry(home).status, 0)
     assert.strictEqual(Fs.statSync(Path.join(home, "identity/llm.pub")).ino, before)
     assert.deepStrictEqual(Fs.readdirSync(Path.join(home, "llm/link")).sort(), ["llm.link", "llm.pub", "server.pub"])
+    Fs.rmSync(home, { recursive: true })
+  })
+
+  it.skipIf(!canSwitchUsers)("carries what comes while it runs, for nobody would start it again", () => {
+    const home = newHome()
+    const waits = Path.join(home, "waits")
+    const late = Path.join(home, "late")
+    put(late, "link", server)
+    Fs.mkdirSync(waits)
+    // The first pause is when the server writes.
+    const pause = `#!/bin/sh\nif [ -e ${late} ]; then mv ${late} ${home}/identity/llm.link; fi\necho >> ${home}/pauses\n`
+    Fs.writeFileSync(Path.join(waits, "sleep"), pause, { mode: 0o755 })
+    put(Path.join(home, "llm/link/llm.pub"), "llm", llm)
+    assert.deepInclude(carry(home, 3, `${waits}:${process.env.PATH}`), { status: 0, stdout: "", stderr: "" })
+    assert.strictEqual(Fs.readFileSync(Path.join(home, "llm/link/llm.link"), "utf8"), "link")
+    assert.strictEqual(Fs.readFileSync(Path.join(home, "identity/llm.pub"), "utf8"), "llm")
+    // One round carried, the next did too, and three were quiet.
+    assert.strictEqual(Fs.readFileSync(Path.join(home, "pauses"), "utf8").length, 4)
     Fs.rmSync(home, { recursive: true })
   })
 

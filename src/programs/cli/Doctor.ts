@@ -2,7 +2,7 @@
  * `clawchat doctor`: what this program finds on this host and in this home, one line each: `ok`, `warn` for what works less well
  * than it could, `fail` for what does not work, with what to do about it. It changes nothing.
  */
-import { lstatSync } from "node:fs"
+import { lstatSync, type Stats } from "node:fs"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -97,19 +97,36 @@ export const datagrams = bound.pipe(
 
 // -- the home -------------------------------------------------------------------------------------------------------
 
-/** Whether the home is there, ours, and closed to others. */
+/** Those that belong to the tiers' users where the home is root's. */
+const OWNED = ["identity", "llm"]
+
+/** A folder of a home, `undefined` where there is none or it is closed to us too. */
+const folderOf = (home: string, name: string): Stats | undefined => {
+  try {
+    return lstatSync(HomePaths.join(home, name), { throwIfNoEntry: false })
+  } catch {
+    return undefined
+  }
+}
+
+/** Whether the home is there, ours or root's, and its secrets are closed to others. */
 export const home = (path: string): Effect.Effect<Finding.Finding> =>
   Effect.sync(() => {
-    const lookAt = (at: string) => lstatSync(at, { throwIfNoEntry: false })
-    const top = lookAt(path)
+    const top = lstatSync(path, { throwIfNoEntry: false })
     if (top === undefined) return warn("home", `${path} is not there yet: clawchat up, server or pair FILE makes it`)
     if (!top.isDirectory()) return fail("home", `${path} is no folder: move it away, or use another --home`)
     const user = process.geteuid?.()
     if (user === undefined) return ok("home", path)
-    if (top.uid !== user) return fail("home", `${path} belongs to user ${top.uid}, this is user ${user}`)
-    const open = SECRET_FOLDERS.filter((name) => ((lookAt(HomePaths.join(path, name))?.mode ?? 0) & 0o077) !== 0)
-    const remedy = `run chmod 700 ${[path, ...open.map((name) => HomePaths.join(path, name))].join(" ")}`
+    const open = SECRET_FOLDERS.filter((name) => ((folderOf(path, name)?.mode ?? 0) & 0o077) !== 0)
+    // As docs/INSTALL.md has it: closing such a home would shut its tiers out.
+    const isInstalled = top.uid === 0 && OWNED.some((name) => (folderOf(path, name)?.uid ?? 0) !== 0)
+    if (top.uid !== user && !isInstalled) {
+      return fail("home", `${path} belongs to user ${top.uid}, this is user ${user}`)
+    }
+    const closing = [...(isInstalled ? [] : [path]), ...open.map((name) => HomePaths.join(path, name))]
+    const remedy = `run chmod 700 ${closing.join(" ")}`
     if (open.length > 0) return fail("home", `others have access to its secrets: ${remedy}`)
+    if (isInstalled && (top.mode & 0o022) === 0) return ok("home", `${path}, root's; folders in it are its tiers' own`)
     if ((top.mode & 0o022) !== 0) return fail("home", `others may change ${path}: ${remedy}`)
     if ((top.mode & 0o077) !== 0) return warn("home", `others may look into ${path}: ${remedy}`)
     return ok("home", `${path}, open to nobody else`)
