@@ -97,9 +97,10 @@ const codeFolder = () => {
 }
 
 /** Each command calls functions of its own, so each has its own code; a line that does not begin with one has the rest. */
-const COMMANDS = "audit chat client compromised devices doctor drafts files llm pair ping rendezvous sec server status up version".split(" ")
+const COMMANDS =
+  "audit chat client compromised devices doctor drafts files llm pair ping rendezvous sec server status up version"
 const codeOf = (folder) => {
-  const command = COMMANDS.find((each) => each === process.argv[2]) || "other"
+  const command = COMMANDS.split(" ").find((each) => each === process.argv[2]) || "other"
   return folder === undefined ? undefined : join(folder, `${command}.v8`)
 }
 

@@ -62,7 +62,7 @@ describe("bin/Bundle.mjs", () => {
   })
 
   it("knows every command", () => {
-    const words = /COMMANDS = "([a-z ]+)"/.exec(Fs.readFileSync(Path.join(bin, "clawchat.mjs"), "utf8"))?.[1]
+    const words = /COMMANDS =\s+"([a-z ]+)"/.exec(Fs.readFileSync(Path.join(bin, "clawchat.mjs"), "utf8"))?.[1]
     const names = command.subcommands.flatMap(({ commands }) => commands.map(({ name }) => name)).sort()
     assert.isAbove(names.length, 0)
     assert.deepStrictEqual(words?.split(" "), names)
