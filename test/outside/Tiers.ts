@@ -279,9 +279,11 @@ export class World extends Context.Service<
   }
 >()("clawchat/test/outside/World") {}
 
-const startServer = (home: string, publicPort: number, llmPort: number) =>
+/** With a port of its own choice that no schedule names: who computes ports would pass by the recorder. */
+const startServer = (home: string, ownPort: number, publicPort: number, llmPort: number) =>
   Effect.gen(function* () {
-    const where = [`--home=${home}`, `--bind=${LOOPBACK}`, `--ip=${LOOPBACK}`, `--public-port=${publicPort}`]
+    const ports = [`--port=${ownPort}`, `--public-port=${publicPort}`]
+    const where = [`--home=${home}`, `--bind=${LOOPBACK}`, `--ip=${LOOPBACK}`, ...ports]
     const server = new Tier(["server", ...where], { CLAWCHAT_LLM_PORT: String(llmPort) })
     const port = Number(yield* server.says(/Listening on UDP 127\.0\.0\.1:(\d+)/))
     yield* server.says(/LLM connection established/)
@@ -316,7 +318,8 @@ export const world = (prepare: (home: string) => void = () => {}, options: World
       const link = options.linkRecorded === true ? yield* recorder : undefined
       if (link !== undefined) link.target = llmPort
       const dialled = link?.port ?? llmPort
-      const first = yield* startServer(home, recording.port, dialled)
+      const ownPort = yield* freePort
+      const first = yield* startServer(home, ownPort, recording.port, dialled)
       let server = first.server
       yield* Effect.addFinalizer(() => Effect.suspend(() => server.end("SIGTERM")))
       recording.target = first.port
@@ -330,7 +333,7 @@ export const world = (prepare: (home: string) => void = () => {}, options: World
         port: first.port,
         restart: Effect.gen(function* () {
           yield* server.end("SIGKILL")
-          const next = yield* startServer(home, recording.port, dialled)
+          const next = yield* startServer(home, ownPort, recording.port, dialled)
           server = next.server
           if (next.port !== first.port) yield* Effect.die(new Error("the server came back on another port"))
         })

@@ -429,10 +429,11 @@ describe("a hostile neighbourhood", () => {
     world.run(100)
     const recorded = [...world.passed]
     const before = { ends: world.relay.ends, answered: world.relay.counters.answered }
+    // No end binds anew meanwhile.
     for (const { bytes } of recorded) world.transmit(STRANGER, RELAY, bytes)
-    world.run(1000)
+    world.run(800)
     for (const { bytes, from } of recorded) if (LENGTHS.includes(bytes.length)) world.transmit(from, RELAY, bytes)
-    world.run(1000)
+    world.run(800)
     assert.isEmpty(world.sentTo(STRANGER))
     assert.deepStrictEqual({ ends: world.relay.ends, answered: world.relay.counters.answered }, before)
     world.send(a, a.carrier.remote, new Uint8Array(48).fill(3))
