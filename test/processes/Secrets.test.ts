@@ -85,7 +85,8 @@ describe.skipIf(!hasProc)(`secrets of running processes${whyNoProc}`, () => {
       await tiers.llm.stop()
       assert.notMatch(world.output(), /Debugger|inspector/i)
       const logs = Object.entries(tree(world.folder)).filter(([path]) => path.endsWith(".log"))
-      assert.strictEqual(logs.length, 2)
+      // Of both tiers, and the server's record.
+      assert.strictEqual(logs.length, 3)
       for (const [path, log] of logs) {
         assert.isAbove(log.length, 0, path)
         assert.deepStrictEqual(

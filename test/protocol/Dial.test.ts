@@ -68,7 +68,9 @@ describe("Dial", () => {
     const dial = make({}, ports)
     const swept = trace(dial, 30_000).filter(([, , skewMs]) => skewMs !== 0)
     const best = swept.filter(([, port]) => port === 1).map(([, , skewMs]) => skewMs)
-    assert.deepStrictEqual(best, sweepOffsets())
+    assert.deepStrictEqual(best.slice(0, 208), sweepOffsets())
+    // A datagram may have been lost.
+    assert.deepStrictEqual(best.slice(208, 416), sweepOffsets())
     // The others have their turns.
     assert.deepStrictEqual(
       [...new Set(swept.map(([, port]) => port))].sort((a, b) => a - b),
@@ -101,10 +103,10 @@ describe("Dial", () => {
     )
     const swept = sent.filter(([, , skewMs]) => skewMs !== 0)
     assert.deepStrictEqual(
-      swept.map(([, , skewMs]) => skewMs),
+      swept.slice(0, 208).map(([, , skewMs]) => skewMs),
       sweepOffsets()
     )
-    assert.deepStrictEqual([swept[0]?.[0], swept.at(-1)?.[0]], [1750, 1750 + 207 * 50])
+    assert.deepStrictEqual([swept[0]?.[0], swept[207]?.[0]], [1750, 1750 + 207 * 50])
     assert.strictEqual(dial.rounds, 14)
   })
 

@@ -173,12 +173,13 @@ export class Dial {
     }
     if (now >= this.#sweepAt) {
       const index = this.options.invitations.findIndex((invitation) => invitation.slot === undefined)
-      const offset = this.#sweep[this.#swept] as number
+      // A datagram may be lost: after the last offset the first ones have another turn.
+      const offset = this.#sweep[this.#swept % this.#sweep.length] as number
       const attempt = this.#make(now, wallMs, index, offset, true)
       made.push(attempt)
       send(attempt, this.#sweptRemotes(index, wallMs + offset))
       this.#swept++
-      this.#sweepAt = this.#swept < this.#sweep.length ? now + SWEEP_INTERVAL_MS : Number.POSITIVE_INFINITY
+      this.#sweepAt = now + SWEEP_INTERVAL_MS
     }
     this.attempts.push(...made)
     return { made, transmits }
