@@ -6,9 +6,16 @@ import * as RemotePath from "./RemotePath.ts"
 export const MAX_PAGE_LENGTH = 1000
 /** Names: a folder with more is not listed (`TooMany`), so that no folder can exhaust memory. */
 export const MAX_FOLDER_LENGTH = 100_000
+/** Components: deeper trees are neither walked nor made. */
+export const MAX_DEPTH = 100
+/** Bytes: a block is what is hashed at a time, and the least that a broken transfer keeps. */
+export const BLOCK_LENGTH = 256 * 1024
 
 const Name = Schema.String.check(Schema.makeFilter((name: string) => RemotePath.isName(name) || "not a file name"))
 const Count = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
+
+/** What `Stat.version` and `Reader.version` look like. */
+export const Version = Schema.String.check(Schema.isPattern(/^[0-9a-f]{32}$/))
 
 export const Kind = Schema.Literals(["file", "folder", "link", "other"])
 export type Kind = typeof Kind.Type
@@ -29,7 +36,52 @@ export class Entry extends Schema.Class<Entry>("clawchat/RemoteFile/Entry")({ na
 export class Stat extends Schema.Class<Stat>("clawchat/RemoteFile/Stat")({
   /** As RemotePath.format writes it: `/` is the base. */
   path: Schema.String,
+  ...facts,
+  /**
+   * Which content this is, for files: 32 hexadecimal digits that change with every write, and say nothing else. Absent
+   * for everything but files.
+   */
+  version: Schema.optionalKey(Version)
+}) {}
+
+/** An entry somewhere below the folder that was asked for. */
+export class Found extends Schema.Class<Found>("clawchat/RemoteFile/Found")({
+  /** Relative to that folder, `/`-separated, without a leading slash. */
+  path: Schema.String,
   ...facts
+}) {}
+
+/** Part of a tree, each folder before what it holds, names in order of their UTF-16 code units. */
+export class Walk extends Schema.Class<Walk>("clawchat/RemoteFile/Walk")({
+  entries: Schema.Array(Found).check(Schema.isMaxLength(MAX_PAGE_LENGTH)),
+  /** Asks for what follows; absent at the end. May stand beside no entries at all. */
+  cursor: Schema.optionalKey(Schema.String),
+  /** Names left out on this page because no path can say them. */
+  unnamed: Count,
+  /** Folders on this page that could not be read, or are too deep or too long. */
+  unread: Schema.Array(Schema.String)
+}) {}
+
+/** What a tree holds; links and others are not followed and count for nothing but themselves. */
+export class Usage extends Schema.Class<Usage>("clawchat/RemoteFile/Usage")({
+  bytes: Count,
+  files: Count,
+  folders: Count,
+  others: Count,
+  /** Folders that could not be read. */
+  unread: Count
+}) {}
+
+/** Something in the trash. */
+export class Trashed extends Schema.Class<Trashed>("clawchat/RemoteFile/Trashed")({
+  /** Names it in `restore`; in order of removal. */
+  id: Schema.String,
+  /** Where it was. */
+  path: Schema.String,
+  kind: Kind,
+  bytes: Count,
+  files: Count,
+  removedMs: Schema.Int
 }) {}
 
 /** A folder's entries in order of their names' UTF-16 code units. */
@@ -44,16 +96,42 @@ export class Page extends Schema.Class<Page>("clawchat/RemoteFile/Page")({
   unnamed: Count
 }) {}
 
+export const Reason = Schema.Literals([
+  "NotFound",
+  "NotAFolder",
+  "NotAFile",
+  "Denied",
+  "BadName",
+  "TooMany",
+  "Exists",
+  "Changed",
+  "ReadOnly",
+  "NoSpace",
+  "Quota",
+  "Busy",
+  "Unsupported",
+  "Io"
+])
 /**
  * - `NotFound`: nothing there, or it went away meanwhile.
  * - `NotAFolder`: a file or a link stands where a folder must.
- * - `Denied`: the server's user may not read it.
- * - `BadName`: a path or cursor that RemotePath refuses.
- * - `TooMany`: the folder holds more than `MAX_FOLDER_LENGTH` names.
+ * - `NotAFile`: a folder, link, FIFO, socket or device stands where a file must.
+ * - `Denied`: the server's user may not do it.
+ * - `BadName`: a path or cursor that RemotePath refuses, or a name kept for this program's own use.
+ * - `TooMany`: a folder holds more than `MAX_FOLDER_LENGTH` names, or a tree is deeper than `MAX_DEPTH`.
+ * - `Exists`: something stands there already and the caller did not allow to replace it.
+ * - `Changed`: it is no longer what the caller said it was, or it changed while it was read.
+ * - `ReadOnly`: this tree takes no changes.
+ * - `NoSpace`: the disk is full, or would be.
+ * - `Quota`: the tree's own limit of bytes or files, or the host's quota.
+ * - `Busy`: as many transfers are open as may be, or somebody writes this very file now. Try again.
+ * - `Unsupported`: the file system cannot: a move to another one, say.
  * - `Io`: the disk failed.
  */
+export type Reason = typeof Reason.Type
+
 export class FilesError extends Schema.TaggedError<FilesError>()("FilesError", {
-  reason: Schema.Literals(["NotFound", "NotAFolder", "Denied", "BadName", "TooMany", "Io"]),
+  reason: Reason,
   /** One line for people; says nothing about what lies outside the base, its own place included. */
   message: Schema.String
 }) {}

@@ -300,7 +300,15 @@ const table = (read: Read, role: Role) => ({
       Kinds.path((home) => HomePaths.server(home).data),
       { in: "server", default: "auto", env: "CLAWCHAT_BASE_PATH", flag: "base-path" }
     ),
-    readOnly: read("files.read_only", Kinds.flag, { in: "server", default: "false", later: true })
+    readOnly: read("files.read_only", Kinds.flag, { in: "server", default: "false" }),
+    /** Bytes of all files, the trash aside; 0 is no limit. */
+    quotaBytes: read("files.quota_bytes", Kinds.size(0, 2 ** 50), { in: "server", default: "0" }),
+    /** Number of files, the trash aside; 0 is no limit. */
+    quotaFiles: read("files.quota_files", Kinds.integer(0, 1_000_000_000), { in: "server", default: "0" }),
+    /** How long removed files stay in the trash. */
+    trashMs: read("files.trash_time", Kinds.duration(MINUTE, 366 * DAY), { in: "server", default: "30 days" }),
+    /** Bytes that the trash holds before its oldest files go. */
+    trashBytes: read("files.trash_size", Kinds.size(0, 2 ** 50), { in: "server", default: "10 GiB" })
   },
   limits: {
     maxSessions: read("limits.max_sessions", Kinds.integer(1, 10_000), { in: "server", default: "100" })

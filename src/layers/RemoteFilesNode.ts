@@ -1,276 +1,432 @@
 /**
- * The base path on this host's disk.
- *
- * With /proc (Linux) every operation walks by descriptors: the base is opened once, each folder below it through
- * `/proc/self/fd/<fd>/<name>` with O_NOFOLLOW, and what is read is read through the last descriptor. Names are looked up
- * in folders that are held open, so no rename or link planted meanwhile can lead elsewhere. Nothing read is given away
- * from a held folder that was itself moved out of the base and still is out when the reading is done.
- *
- * Elsewhere each component is looked at with lstat and the real path is compared after reading. That stops every link
- * that stands still; a program on the same host that swaps links at the right moment can still win.
- *
- * Leaves are never opened, only lstat is asked, so a FIFO or a device cannot block. A hard link is the file itself: who
- * may put one below the base has shared that file.
+ * A tree of files on this host's disk. Folders are walked as HeldFolders says; files are opened without waiting and
+ * through no link, and asked what they are before they are used, so a FIFO or a device blocks nothing. Host calls own
+ * what they open: an effect that is interrupted leaves them to end by themselves.
  */
-import type * as Fs from "node:fs"
-import { constants } from "node:fs"
 import * as FsPromises from "node:fs/promises"
-import * as NodePath from "node:path"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import { Entry, FilesError, MAX_FOLDER_LENGTH, Page, Stat, slice } from "../domain/RemoteFile.ts"
+import type * as RemoteFile from "../domain/RemoteFile.ts"
+import { Entry, type FilesError, Page, type Stat, slice } from "../domain/RemoteFile.ts"
 import * as RemotePath from "../domain/RemotePath.ts"
-import { checkCursor, failure, type ListOptions, parsePath, RemoteFiles } from "../services/RemoteFiles.ts"
-import * as Folders from "./Folders.ts"
+import {
+  type Conflict,
+  checkCursor,
+  type FileTree,
+  failure,
+  type ListOptions,
+  MAX_NUMBERED,
+  type MoveOptions,
+  numbered,
+  parse,
+  parsePath,
+  type Reader,
+  type RemoveOptions,
+  type SmallFile,
+  unportable,
+  type WalkOptions,
+  type WriteOptions,
+  type Writer,
+  walkCursor
+} from "../services/FileTree.ts"
+import { RemoteFiles } from "../services/RemoteFiles.ts"
+import * as FileFacts from "./FileFacts.ts"
+import * as FileReader from "./FileReader.ts"
+import { ensureInside, type Folder, openBase, readNames, within } from "./HeldFolders.ts"
+import { attempt, orAbsent } from "./HostErrors.ts"
+import * as Moving from "./Moving.ts"
+import * as SmallWrites from "./SmallWrites.ts"
+import * as Trash from "./Trash.ts"
+import * as TreeWalk from "./TreeWalk.ts"
+import { Usage } from "./Usage.ts"
+import * as Writers from "./Writers.ts"
 
 export interface Options {
-  /** Absolute; links on the way to it are followed, once, at the start. Made (0700) when missing. */
+  /** Absolute; links on the way to it are followed, once, at the start. */
   readonly base: string
+  /** Does not make the base (0700) when it is missing. */
+  readonly mustExist?: boolean
   /** Walk by paths even where descriptors would do. */
   readonly byPaths?: boolean
+  readonly readOnly?: boolean
+  /** Bytes of all files, the trash aside; 0, the default, is no limit. */
+  readonly quotaBytes?: number
+  /** Number of files; 0, the default, is no limit. */
+  readonly quotaFiles?: number
+  /** Milliseconds that the trash keeps things; 30 days when absent. */
+  readonly trashMs?: number
+  /** Bytes that the trash holds; 10 GiB when absent. */
+  readonly trashBytes?: number
+  /** Files open at once; 256 when absent. */
+  readonly maxOpen?: number
+  /** Sweeps now and once a day, in the background; `layer` only. */
+  readonly sweeps?: boolean
 }
 
-/** A folder on the disk while it is used. */
-interface Folder {
-  /** A path that means this folder as long as the scope is open. */
-  readonly path: string
-  /** Whether it still lies below the base. */
-  readonly isInside: Effect.Effect<boolean>
-}
-
-type Open = (path: RemotePath.RemotePath) => Effect.Effect<Folder, FilesError, Scope.Scope>
-
-/** Operations at a time: listings hold whole folders in memory. */
+/** Listings and walks at a time: they hold whole folders in memory. */
 const CONCURRENCY = 4
+/** Trees that are counted at a time: nothing else is to wait for them. */
+const COUNTS = 2
 /** lstat calls at a time within a listing. */
 const LOOKS = 16
-const FOLDER_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW | constants.O_NONBLOCK
-
-const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
-
-const codeOf = (cause: unknown): string =>
-  typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string" ? cause.code : ""
-
-const attempt = <A>(path: RemotePath.RemotePath, run: () => Promise<A>): Effect.Effect<A, FilesError> =>
-  Effect.tryPromise({
-    try: run,
-    catch: (cause) => {
-      switch (codeOf(cause)) {
-        case "ENOENT":
-        case "ENAMETOOLONG":
-        case "EINVAL":
-          return failure("NotFound", path)
-        case "ENOTDIR":
-        case "ELOOP":
-        case "EMLINK":
-          return failure("NotAFolder", path)
-        case "EACCES":
-        case "EPERM":
-          return failure("Denied", path)
-        default:
-          return failure("Io", path)
-      }
-    }
-  })
-
-const openHandle = (path: RemotePath.RemotePath, at: string) =>
-  Effect.acquireRelease(
-    attempt(path, () => FsPromises.open(at, FOLDER_FLAGS)),
-    (handle) => Effect.promise(() => handle.close().catch(() => {}))
-  )
-
-const isBelow = (base: string, path: string): boolean => {
-  const relative = NodePath.relative(base, path)
-  return (
-    relative === "" || !(relative === ".." || relative.startsWith(`..${NodePath.sep}`) || NodePath.isAbsolute(relative))
-  )
-}
-
-const inside = (base: () => Promise<string>, path: () => Promise<string>): Effect.Effect<boolean> =>
-  Effect.promise(() =>
-    Promise.all([base(), path()]).then(
-      ([base, path]) => isBelow(base, path),
-      () => false
-    )
-  )
-
-const openByDescriptors =
-  (base: FsPromises.FileHandle): Open =>
-  (path) =>
-    Effect.gen(function* () {
-      let fd = base.fd
-      for (const name of path) fd = (yield* openHandle(path, `/proc/self/fd/${fd}/${name}`)).fd
-      const at = `/proc/self/fd/${fd}`
-      const isInside = inside(
-        () => FsPromises.readlink(`/proc/self/fd/${base.fd}`),
-        () => FsPromises.readlink(at)
-      )
-      return { path: at, isInside }
-    })
-
-const openByPaths =
-  (base: string): Open =>
-  (path) =>
-    Effect.gen(function* () {
-      let at = base
-      for (const name of path) {
-        at = NodePath.join(at, name)
-        const stats = yield* attempt(path, () => FsPromises.lstat(at))
-        if (!stats.isDirectory()) return yield* failure("NotAFolder", path)
-      }
-      const isInside = inside(
-        () => FsPromises.realpath(base),
-        () => FsPromises.realpath(at)
-      )
-      return { path: at, isInside }
-    })
-
-/** Whether /proc leads back to what a descriptor holds: not in a chroot without it, nor on other systems. */
-const leadsBack = (handle: FsPromises.FileHandle): Promise<boolean> =>
-  Promise.all([handle.stat({ bigint: true }), FsPromises.stat(`/proc/self/fd/${handle.fd}/.`, { bigint: true })]).then(
-    ([held, found]) => held.dev === found.dev && held.ino === found.ino,
-    () => false
-  )
-
-/** Names in a folder, those that no path can say counted only. */
-const readNames = async (
-  folder: string
-): Promise<{ readonly names: Array<string>; readonly unnamed: number } | "TooMany"> => {
-  const names: Array<string> = []
-  let unnamed = 0
-  // Node gives names as buffers here, though its types do not say so: a name decoded with losses would stand for another file.
-  const options: Fs.OpenDirOptions = { bufferSize: 256 }
-  Object.assign(options, { encoding: "buffer" })
-  for await (const entry of await FsPromises.opendir(folder, options)) {
-    if (names.length + unnamed >= MAX_FOLDER_LENGTH) return "TooMany"
-    const raw: unknown = entry.name
-    const name = raw instanceof Uint8Array ? decodeName(raw) : entry.name
-    if (name !== undefined && RemotePath.isName(name)) names.push(name)
-    else unnamed++
-  }
-  return { names, unnamed }
-}
-
-const decodeName = (bytes: Uint8Array): string | undefined => {
-  try {
-    return decoder.decode(bytes)
-  } catch (_) {
-    return undefined
-  }
-}
-
-const facts = (stats: Fs.Stats) => {
-  const kind = stats.isFile() ? "file" : stats.isDirectory() ? "folder" : stats.isSymbolicLink() ? "link" : "other"
-  return {
-    kind,
-    // A link's size would tell the length of the path it points to.
-    size: kind === "file" ? stats.size : 0,
-    mtimeMs: Math.floor(stats.mtimeMs),
-    mode: stats.mode & 0o777
-  } as const
-}
+const DAY_MS = 86_400_000
+/** Milliseconds between counts of what the quota limits. */
+const RECOUNT_MS = 3_600_000
 
 const refuseUnportable = (path: RemotePath.RemotePath): Effect.Effect<void, FilesError> =>
-  process.platform !== "win32" || path.every(RemotePath.isPortable)
-    ? Effect.void
-    : Effect.fail(
-        new FilesError({ reason: "BadName", message: "this path is refused: the server's system reserves such names" })
-      )
+  process.platform !== "win32" || path.every(RemotePath.isPortable) ? Effect.void : Effect.fail(unportable())
 
-const openBase = (options: Options) =>
-  Effect.gen(function* () {
-    const complain = (cause: unknown) =>
-      new FilesError({
-        reason: codeOf(cause) === "EACCES" ? "Denied" : "NotAFolder",
-        message: `the base path is not a folder that can be read (${codeOf(cause) || "unknown"})`
+const parsed = (path: string): Effect.Effect<RemotePath.RemotePath, FilesError> =>
+  Effect.tap(parsePath(path), refuseUnportable)
+
+/** A path that names something in a folder: not the base itself. */
+const named = (path: string) =>
+  Effect.flatMap(parsed(path), (parsed) => {
+    const name = parsed.at(-1)
+    return name === undefined
+      ? Effect.fail(failure("Exists", parsed, "the base itself stays as it is"))
+      : Effect.succeed({ parsed, name, parent: parsed.slice(0, -1) })
+  })
+
+/** Opens a tree; it holds its base until the scope closes. Fails with one line when the base cannot be made or read. */
+export const make = Effect.fnUntraced(function* (
+  options: Options
+): Effect.fn.Return<FileTree, FilesError, Scope.Scope> {
+  const { base } = yield* Effect.acquireRelease(
+    attempt([], () =>
+      openBase({ base: options.base, make: options.mustExist !== true, byPaths: options.byPaths === true })
+    ),
+    ({ close }) => Effect.promise(close)
+  )
+  const permits = yield* Semaphore.make(CONCURRENCY)
+  const counts = yield* Semaphore.make(COUNTS)
+  const opened = { count: 0 }
+  const maxOpen = options.maxOpen ?? 256
+  const usage = new Usage({ bytes: options.quotaBytes ?? 0, files: options.quotaFiles ?? 0 })
+  const writers = new Writers.Writers(base, usage)
+  const trash = new Trash.Trash(base, {
+    ttlMs: options.trashMs ?? 30 * DAY_MS,
+    maxBytes: options.trashBytes ?? 10 * 1024 ** 3
+  })
+
+  /** Reads in a folder, and gives the outcome away only if the folder is where it was asked for. */
+  const reading = <A>(
+    path: RemotePath.RemotePath,
+    folder: RemotePath.RemotePath,
+    read: (folder: Folder, signal: AbortSignal) => Promise<A>
+  ): Effect.Effect<A, FilesError> =>
+    attempt(path, (signal) =>
+      within(base, folder, async (opened) => {
+        const outcome = await read(opened, signal).then(Result.succeed, Result.fail)
+        await ensureInside(opened, path)
+        if (Result.isFailure(outcome)) throw outcome.failure
+        return outcome.success
       })
-    const base = yield* Effect.tryPromise({
-      try: async () => {
-        Folders.make(options.base)
-        const real = await FsPromises.realpath(options.base)
-        await (await FsPromises.opendir(real)).close()
-        return real
-      },
-      catch: complain
-    })
-    if (process.platform === "win32" || options.byPaths === true) return openByPaths(base)
-    const handle = yield* Effect.acquireRelease(
-      Effect.tryPromise({ try: () => FsPromises.open(base, FOLDER_FLAGS), catch: complain }),
-      (handle) => Effect.promise(() => handle.close().catch(() => {}))
     )
-    return (yield* Effect.promise(() => leadsBack(handle))) ? openByDescriptors(handle) : openByPaths(base)
+
+  const statAt = async (folder: Folder, name: string, path: RemotePath.RemotePath): Promise<Stat> =>
+    FileFacts.stat(path, await FsPromises.lstat(`${folder.at}/${name}`, { bigint: true }))
+
+  const list = Effect.fn("FileTree.list")(function* (path: string, { cursor, limit }: ListOptions = {}) {
+    const folder = yield* parsed(path)
+    yield* checkCursor(cursor)
+    return yield* permits.withPermit(
+      reading(folder, folder, async (held) => {
+        const { names, unnamed } = await readNames(held, folder)
+        const page = slice(names, cursor, limit)
+        const entries: Array<Entry> = []
+        for (let from = 0; from < page.names.length; from += LOOKS) {
+          const some = page.names.slice(from, from + LOOKS)
+          const stats = await Promise.all(some.map((name) => orAbsent(FsPromises.lstat(`${held.at}/${name}`))))
+          // What is gone since the folder was read is left out.
+          for (const [i, each] of stats.entries())
+            if (each !== undefined) entries.push(new Entry({ name: some[i] ?? "", ...FileFacts.facts(each) }))
+        }
+        return new Page({ entries, unnamed, ...(page.cursor === undefined ? {} : { cursor: page.cursor }) })
+      })
+    )
   })
 
-const make = (options: Options) =>
-  Effect.gen(function* () {
-    const open = yield* openBase(options)
-    const permits = yield* Semaphore.make(CONCURRENCY)
+  const stat = Effect.fn("FileTree.stat")(function* (path: string) {
+    const target = yield* parsed(path)
+    return yield* permits.withPermit(
+      reading(target, target.slice(0, -1), (folder) => statAt(folder, target.at(-1) ?? ".", target))
+    )
+  })
 
-    /** Opens a folder, reads in it, and gives the outcome away only if the folder is where it was asked for. */
-    const within = <A>(
-      path: RemotePath.RemotePath,
-      folder: RemotePath.RemotePath,
-      read: (at: string) => Effect.Effect<A, FilesError>
-    ) =>
-      open(folder).pipe(
-        Effect.flatMap((opened) =>
-          Effect.result(read(opened.path)).pipe(
-            Effect.tap(() =>
-              Effect.flatMap(opened.isInside, (inside) =>
-                inside ? Effect.void : Effect.fail(failure("NotFound", path))
-              )
-            )
-          )
-        ),
-        Effect.flatMap(Effect.fromResult),
-        Effect.mapError((error) => (error.reason === "BadName" ? error : failure(error.reason, path))),
-        Effect.scoped,
-        permits.withPermit
+  const walk = Effect.fn("FileTree.walk")(function* (path: string, walking: WalkOptions = {}) {
+    const folder = yield* parsed(path)
+    const after = yield* walkCursor(walking.cursor)
+    return yield* permits.withPermit(reading(folder, folder, (held) => TreeWalk.walk(held, after, walking)))
+  })
+
+  const count = Effect.fn("FileTree.usage")(function* (path: string) {
+    const target = yield* parsed(path)
+    const name = target.at(-1)
+    return yield* counts.withPermit(
+      name === undefined
+        ? reading(target, target, (held, signal) => TreeWalk.usage(held, { signal }))
+        : reading(target, target.slice(0, -1), (held, signal) => TreeWalk.usageOf(held, name, { signal }))
+    )
+  })
+
+  const changing: Effect.Effect<void, FilesError> =
+    options.readOnly === true ? Effect.fail(failure("ReadOnly", [])) : Effect.void
+
+  let countedMs: number | undefined
+  /** Counts what the quota limits, and deletes parts past their time. */
+  const recount = Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    attempt([], async (signal) => {
+      const { bytes, files } = await within(base, [], (root) =>
+        TreeWalk.usage(root, { signal, onFolder: Writers.sweepFolder })
       )
+      usage.set(bytes, files)
+      countedMs = now
+    })
+  )
+  const counting = yield* Semaphore.make(1)
+  const counted: Effect.Effect<void, FilesError> = usage.isLimited
+    ? counting.withPermit(
+        Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          countedMs !== undefined && now - countedMs < RECOUNT_MS ? Effect.void : recount
+        )
+      )
+    : Effect.void
 
-    const list = Effect.fn("RemoteFiles.list")(function* (path: string, { cursor, limit }: ListOptions = {}) {
-      const parsed = yield* parsePath(path)
-      yield* refuseUnportable(parsed)
-      yield* checkCursor(cursor)
-      return yield* within(parsed, parsed, (at) =>
-        Effect.gen(function* () {
-          const read = yield* attempt(parsed, () => readNames(at))
-          if (read === "TooMany") return yield* failure("TooMany", parsed)
-          const page = slice(read.names, cursor, limit)
-          const entries = yield* Effect.forEach(
-            page.names,
-            (name) =>
-              attempt(parsed, () => FsPromises.lstat(`${at}/${name}`)).pipe(
-                Effect.map((stats) => [new Entry({ name, ...facts(stats) })]),
-                // Gone since the folder was read.
-                Effect.catch((error) => (error.reason === "NotFound" ? Effect.succeed([]) : Effect.fail(error)))
-              ),
-            { concurrency: LOOKS }
-          )
-          return new Page({
-            entries: entries.flat(),
-            unnamed: read.unnamed,
-            ...(page.cursor === undefined ? {} : { cursor: page.cursor })
+  /** One more open file, until the scope closes. */
+  const slot = (path: RemotePath.RemotePath) =>
+    Effect.acquireRelease(
+      Effect.suspend(() => {
+        if (opened.count >= maxOpen) return Effect.fail(failure("Busy", path))
+        opened.count++
+        return Effect.void
+      }),
+      () => Effect.sync(() => opened.count--)
+    )
+
+  const openFile = Effect.fn("FileTree.open")(function* (path: string) {
+    const target = yield* parsed(path)
+    yield* slot(target)
+    return yield* Effect.acquireRelease(
+      attempt(target, () => FileReader.open(base, target)),
+      ({ close }) => Effect.promise(close)
+    ).pipe(Effect.map(({ reader }): Reader => reader))
+  })
+
+  const write = Effect.fn("FileTree.write")(function* (path: string, writing: WriteOptions) {
+    const { parsed: target } = yield* named(path)
+    yield* changing
+    yield* counted
+    yield* slot(target)
+    const writer = yield* Effect.acquireRelease(
+      attempt(target, () => writers.begin(target, writing)),
+      (writer) => Effect.promise(() => writer.close())
+    )
+    return {
+      resumed: writer.resumed,
+      length: () => writer.length,
+      blocks: () => writer.blocks,
+      append: (bytes) => attempt(target, () => writer.append(bytes)),
+      commit: attempt(target, () => writer.commit()),
+      abort: Effect.promise(() => writer.abort())
+    } satisfies Writer
+  })
+
+  const writeSmall = Effect.fn("FileTree.writeSmall")(function* (files: ReadonlyArray<SmallFile>) {
+    const items = files.map((file) => ({ file, path: parse(file.path) }))
+    const allowed = yield* Effect.result(Effect.andThen(changing, counted))
+    const good: Array<SmallWrites.Item> = []
+    const outcomes: Array<Result.Result<Stat, FilesError> | undefined> = items.map(({ file, path }) => {
+      if (Result.isFailure(path)) return Result.fail(path.failure)
+      if (process.platform === "win32" && !path.success.every(RemotePath.isPortable)) return Result.fail(unportable())
+      if (Result.isFailure(allowed)) return Result.fail(allowed.failure)
+      good.push({ path: path.success, file })
+      return undefined
+    })
+    const written = yield* Effect.promise(() => SmallWrites.write(base, good, usage))
+    let next = 0
+    return outcomes.map((outcome, i) => outcome ?? written[next++] ?? Result.fail(failure("Io", [String(i)])))
+  })
+
+  const mkdir = Effect.fn("FileTree.mkdir")(function* (path: string, making: { readonly parents?: boolean } = {}) {
+    const { name, parent, parsed: target } = yield* named(path)
+    yield* changing
+    const parents = making.parents === true
+    return yield* attempt(target, () =>
+      within(
+        base,
+        parent,
+        async (folder) => {
+          await ensureInside(folder, target)
+          await FsPromises.mkdir(`${folder.at}/${name}`, 0o755).catch(async (cause: unknown) => {
+            if (!parents || !(await FsPromises.lstat(`${folder.at}/${name}`)).isDirectory()) throw cause
           })
-        })
+          await folder.sync()
+          return statAt(folder, name, target)
+        },
+        parents ? 0o755 : undefined
       )
-    })
-
-    const stat = Effect.fn("RemoteFiles.stat")(function* (path: string) {
-      const parsed = yield* parsePath(path)
-      yield* refuseUnportable(parsed)
-      const leaf = parsed.at(-1) ?? "."
-      const stats = yield* within(parsed, parsed.slice(0, -1), (at) =>
-        attempt(parsed, () => FsPromises.lstat(`${at}/${leaf}`))
-      )
-      return new Stat({ path: RemotePath.format(parsed), ...facts(stats) })
-    })
-
-    return { list, stat }
+    )
   })
 
-/** Fails with one line when the base cannot be made or read. */
+  /** A new folder; with `numbers` one beside it where its name is taken. */
+  const mkdirFree = Effect.fnUntraced(function* (path: string, numbers: boolean) {
+    const { name, parent, parsed: target } = yield* named(path)
+    for (let number = 1; number < MAX_NUMBERED; number++) {
+      const tried = number === 1 ? name : numbered(name, number)
+      const made = yield* Effect.result(mkdir(RemotePath.format([...parent, tried])))
+      if (Result.isSuccess(made)) return made.success
+      if (!numbers || made.failure.reason !== "Exists") return yield* made.failure
+    }
+    return yield* failure("Exists", target)
+  })
+
+  const remove = Effect.fn("FileTree.remove")(function* (path: string, removing: RemoveOptions = {}) {
+    const { name, parent, parsed: target } = yield* named(path)
+    yield* changing
+    yield* counted
+    yield* attempt(target, () =>
+      within(base, parent, async (folder) => {
+        await ensureInside(folder, target)
+        const at = `${folder.at}/${name}`
+        const stats = await FsPromises.lstat(at)
+        if (stats.isDirectory() && removing.recursive !== true) {
+          const inner = await folder.enter(name)
+          const { names, reserved, unnamed } = await readNames(inner, target).finally(() => inner.close())
+          if (names.length + reserved.length + unnamed > 0) throw failure("Exists", target, "this folder is not empty")
+        }
+        if (removing.forever === true) {
+          const { bytes, files } = usage.isLimited ? await TreeWalk.usageOf(folder, name) : { bytes: 0, files: 0 }
+          await TreeWalk.deleteTree(folder, name, target)
+          await folder.sync()
+          usage.add(-bytes, -files)
+        } else {
+          const { bytes, files } = await trash.add(folder, name, target, FileFacts.kindOf(stats))
+          usage.add(-bytes, -files)
+        }
+      })
+    )
+  })
+
+  const move = Effect.fn("FileTree.move")(function* (from: string, to: string, moving: MoveOptions = {}) {
+    const source = yield* named(from)
+    const target = yield* named(to)
+    yield* changing
+    return yield* attempt(source.parsed, () =>
+      Moving.move(base, source.parsed, target.parsed, moving.conflict ?? "fail", (replaced) => usage.add(-replaced, -1))
+    )
+  })
+
+  const copyFile = (from: string, to: string, conflict: Conflict) =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const reader = yield* openFile(from)
+        const { mode, mtimeMs, size } = reader
+        const writer = yield* write(to, { size, mode, mtimeMs, conflict })
+        for (let at = 0; at < size; ) {
+          const bytes = yield* reader.readAt(at, FileReader.READ_LENGTH)
+          if (bytes.length === 0) break
+          yield* writer.append(bytes)
+          at += bytes.length
+        }
+        yield* reader.unchanged
+        return yield* writer.commit
+      })
+    )
+
+  const copy = Effect.fn("FileTree.copy")(function* (
+    from: string,
+    to: string,
+    { conflict = "fail" }: MoveOptions = {}
+  ) {
+    const source = yield* named(from)
+    const target = yield* named(to)
+    yield* changing
+    const { kind } = yield* stat(from)
+    if (kind === "file") return yield* copyFile(from, to, conflict)
+    if (kind !== "folder") return yield* failure("NotAFile", source.parsed)
+    if (Moving.isWithin(target.parsed, source.parsed))
+      return yield* failure("Unsupported", target.parsed, "a folder cannot be copied into itself")
+    const made = yield* mkdirFree(to, conflict === "rename")
+    let cursor: string | undefined
+    do {
+      const page: RemoteFile.Walk = yield* walk(from, cursor === undefined ? {} : { cursor })
+      for (const entry of page.entries) {
+        const there = `${made.path}/${entry.path}`
+        if (entry.kind === "folder") yield* mkdir(there, { parents: true })
+        else if (entry.kind === "file") yield* copyFile(`${from}/${entry.path}`, there, "fail")
+      }
+      cursor = page.cursor
+    } while (cursor !== undefined)
+    return made
+  })
+
+  const restore = Effect.fn("FileTree.restore")(function* (id: string, to?: string) {
+    yield* changing
+    const found = yield* attempt([], () => trash.find(id))
+    if (found === undefined) return yield* failure("NotFound", [], "nothing in the trash has this id")
+    const { name, parent, parsed: target } = yield* named(to ?? found.path)
+    yield* counted
+    return yield* attempt(target, () =>
+      within(
+        base,
+        parent,
+        async (folder) => {
+          await ensureInside(folder, target)
+          const { bytes, files } = await trash.restore(id, folder, name, target)
+          usage.add(bytes, files)
+          return statAt(folder, name, target)
+        },
+        0o755
+      )
+    )
+  })
+
+  return {
+    list,
+    stat,
+    walk,
+    usage: count,
+    open: openFile,
+    write,
+    writeSmall,
+    mkdir,
+    remove,
+    move,
+    copy,
+    trash: attempt([], () => trash.list()),
+    restore,
+    emptyTrash: Effect.fn("FileTree.emptyTrash")(function* (id?: string) {
+      yield* changing
+      return yield* attempt([], () => trash.empty(id))
+    }),
+    free: Effect.andThen(
+      counted,
+      attempt([], async () => Math.max(0, Math.min(usage.left, await Writers.freeIn(base.root))))
+    ),
+    sweep:
+      options.readOnly === true
+        ? Effect.void
+        : Effect.andThen(
+            recount,
+            attempt([], () => trash.sweep())
+          )
+  }
+})
+
+/** The server's tree. */
 export const layer = (options: Options): Layer.Layer<RemoteFiles, FilesError> =>
-  Layer.effect(RemoteFiles, make(options))
+  Layer.effect(
+    RemoteFiles,
+    Effect.gen(function* () {
+      const tree = yield* make(options)
+      const sweep = Effect.catch(tree.sweep, (error) => Effect.logWarning(`files: ${error.message}`))
+      if (options.sweeps === true) yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(DAY_MS)))
+      return tree
+    })
+  )

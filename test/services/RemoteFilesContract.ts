@@ -3,7 +3,8 @@ import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type { FilesError } from "../../src/domain/RemoteFile.ts"
-import { type MemoryNode, RemoteFiles } from "../../src/services/RemoteFiles.ts"
+import type { MemoryNode } from "../../src/services/MemoryNodes.ts"
+import { RemoteFiles } from "../../src/services/RemoteFiles.ts"
 
 const file = (size: number): MemoryNode => ({ kind: "file", size })
 const folder = (children: Readonly<Record<string, MemoryNode>>): MemoryNode => ({ kind: "folder", children })

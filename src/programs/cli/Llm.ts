@@ -59,7 +59,7 @@ export const run = Effect.fnUntraced(
           offline: { list: (path) => Effect.map(files.list(path), (page) => page.entries) }
         })
       })
-    ).pipe(Layer.provide(RemoteFilesNode.layer({ base: values.files.basePath })))
+    ).pipe(Layer.provide(RemoteFilesNode.layer({ base: values.files.basePath, readOnly: true })))
     const services = Assistant.layer().pipe(
       Layer.provideMerge(
         Layer.mergeAll(

@@ -15,7 +15,6 @@ import * as LogNode from "../../layers/LogNode.ts"
 import * as PortMapperNode from "../../layers/PortMapperNode.ts"
 import * as RemoteFilesNode from "../../layers/RemoteFilesNode.ts"
 import { Devices } from "../../services/Devices.ts"
-import { PortMapper } from "../../services/PortMapper.ts"
 import { SecureFileStore } from "../../services/SecureFileStore.ts"
 import * as BootstrapKey from "../BootstrapKey.ts"
 import * as Control from "../Control.ts"
@@ -110,7 +109,7 @@ export const run = Effect.fnUntraced(
     const services = Layer.mergeAll(
       AuditNode.layer(paths.audit),
       Devices.layer(paths.devices),
-      RemoteFilesNode.layer({ base: values.files.basePath }),
+      RemoteFilesNode.layer({ ...values.files, base: values.files.basePath, sweeps: true }),
       PortMapperNode.layer
     )
 
@@ -137,7 +136,7 @@ export const run = Effect.fnUntraced(
         ...credentials,
         bind: { host: values.server.bind, port: values.server.port ?? 0 },
         stun: values.networking.natDetection ? values.networking.stun : [],
-        portMapper: (yield* MappedPort.wanted(values)) ? yield* PortMapper : undefined,
+        portMapper: yield* MappedPort.asker(values),
         turn: Option.getOrUndefined(
           yield* TurnKeys.load({
             configured: {
