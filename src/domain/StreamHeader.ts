@@ -3,6 +3,7 @@
  *
  *     client -> server    0x01                        Effect RPC, groups Control and Files, NDJSON
  *     client -> server    0x02 | version              to be spliced to the llm tier; the server reads no further
+ *     client -> server    0x03 | version              files (TransferFrame)
  *     server -> llm tier  0x02 | version | device 16  sealed (protocol/SealedStream.ts): Effect RPC, group Chat, NDJSON
  *
  * Version 2 is sealed between client and llm tier, which refuses all others: version 1 was plain RPC.
@@ -12,6 +13,9 @@ import { concat } from "./protocol/Cursor.ts"
 
 export const SERVER = 0x01
 export const LLM = 0x02
+export const FILES = 0x03
+/** What version byte a stream of files carries; a server refuses all others. */
+export const FILES_VERSION = 1
 /** What version byte an `llm` stream of this build carries. */
 export const LLM_VERSION = 2
 /** Bytes after the kind, by kind, as the tier that accepts the stream reads them. */
@@ -19,6 +23,7 @@ export const LLM_TIER_HEADER_LENGTH = 2 + CREDENTIAL_ID_LENGTH
 
 export const server = (): Uint8Array => Uint8Array.of(SERVER)
 export const llm = (): Uint8Array => Uint8Array.of(LLM, LLM_VERSION)
+export const files = (): Uint8Array => Uint8Array.of(FILES, FILES_VERSION)
 /** `device`: the 16 bytes of the device's id. */
 export const llmTier = (version: number, device: Uint8Array): Uint8Array => concat(Uint8Array.of(LLM, version), device)
 
@@ -30,7 +35,7 @@ export const Code = {
   TierAway: 0x101,
   /** The first bytes made no sense, or a version is not spoken here. */
   Unknown: 0x102,
-  /** This device has as many streams to the llm tier as it may. */
+  /** This device has as many streams of this kind as it may. */
   TooMany: 0x103,
   /** The seal does not hold: another key, or bytes that were changed, left out, repeated or cut off. */
   NotSealed: 0x104,

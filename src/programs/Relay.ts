@@ -49,6 +49,7 @@ import type { Burned } from "./Compromise.ts"
 import * as Control from "./Control.ts"
 import * as CredentialWriter from "./CredentialWriter.ts"
 import * as Files from "./Files.ts"
+import * as FilesBulk from "./FilesBulk.ts"
 import * as Identity from "./Identity.ts"
 import * as LlmLink from "./LlmLink.ts"
 import * as NonceLog from "./NonceLog.ts"
@@ -59,6 +60,7 @@ import * as ServerPort from "./ServerPort.ts"
 import * as ServerReach from "./ServerReach.ts"
 import { splice } from "./Splice.ts"
 import { take } from "./StreamReader.ts"
+import * as TransferClaims from "./TransferClaims.ts"
 import type { TurnKeys } from "./TurnKeys.ts"
 
 /**
@@ -66,6 +68,8 @@ import type { TurnKeys } from "./TurnKeys.ts"
  * that opens streams and leaves them must not take the assistant from the others.
  */
 const MAX_LLM_STREAMS_PER_DEVICE = 16
+/** Streams of files that one device may have at a time: each may hold some 40 MiB while the disk is slow. */
+const MAX_FILE_STREAMS_PER_DEVICE = 4
 
 export interface Options {
   readonly paths: HomePaths.ServerPaths
@@ -117,7 +121,8 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
   const { paths } = options
   const store = yield* SecureFileStore
   const transport = yield* Transport
-  const { entropy, primitives } = yield* Crypto
+  const crypto = yield* Crypto
+  const { entropy, primitives } = crypto
   const devices = yield* Devices
   const remoteFiles = yield* RemoteFiles
   const startedAt = yield* Clock.currentTimeMillis
@@ -130,6 +135,8 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
   /** Sessions, and streams to the llm tier, by device. */
   const present = new Map<string, number>()
   const spliced = new Map<string, number>()
+  const carrying = new Map<string, number>()
+  const claims = TransferClaims.make()
   const bound = yield* Deferred.make<ServerReach.ServerReach>()
   const alarms = yield* Alarms.make()
   const audit = yield* Audit
@@ -359,7 +366,11 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
     const { head, rest } = yield* take(stream, 1)
     if (head[0] === StreamHeader.SERVER) {
       const handlers = Layer.mergeAll(Control.layerServer(control, { type: "device", id: device }), Files.layer)
-      const services = Layer.mergeAll(Layer.succeed(Devices, devices), Layer.succeed(RemoteFiles, remoteFiles))
+      const services = Layer.mergeAll(
+        Layer.succeed(Crypto, crypto),
+        Layer.succeed(Devices, devices),
+        Layer.succeed(RemoteFiles, remoteFiles)
+      )
       return yield* Effect.provide(RpcStream.serve(group, rest), Layer.provide(handlers, services))
     }
     if (head[0] === StreamHeader.LLM) {
@@ -378,6 +389,22 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
         tally(spliced, device, 1),
         () => onward,
         () => tally(spliced, device, -1)
+      )
+    }
+    if (head[0] === StreamHeader.FILES) {
+      const { head: version, rest: frames } = yield* take(rest, 1)
+      if (version[0] !== StreamHeader.FILES_VERSION) return yield* giveUp(stream, StreamHeader.Code.Unknown)
+      if ((carrying.get(device) ?? 0) >= MAX_FILE_STREAMS_PER_DEVICE) {
+        return yield* giveUp(stream, StreamHeader.Code.TooMany)
+      }
+      yield* stream.setPriority(Priority.Bulk)
+      return yield* Effect.acquireUseRelease(
+        tally(carrying, device, 1),
+        () =>
+          Effect.catch(FilesBulk.serve(remoteFiles, primitives, TransferClaims.of(claims, device), frames), () =>
+            giveUp(stream, StreamHeader.Code.Cancelled)
+          ),
+        () => tally(carrying, device, -1)
       )
     }
     return yield* giveUp(stream, StreamHeader.Code.Unknown)

@@ -5,10 +5,12 @@ import * as RpcTest from "effect/rpc/RpcTest"
 import * as Schema from "effect/Schema"
 import { FilesRpc } from "../../src/domain/FilesRpc.ts"
 import { FilesError, Page } from "../../src/domain/RemoteFile.ts"
+import * as CryptoNode from "../../src/layers/CryptoNode.ts"
 import * as Files from "../../src/programs/Files.ts"
 import { layerMemory } from "../../src/services/RemoteFiles.ts"
 
 const files = Files.layer.pipe(
+  Layer.provide(CryptoNode.layer),
   Layer.provide(layerMemory({ a: { kind: "file", size: 7 }, b: { kind: "folder", children: { c: { kind: "link" } } } }))
 )
 

@@ -17,15 +17,16 @@ import { ControlError, ControlRpc } from "../../src/domain/ControlRpc.ts"
 import { FilesRpc } from "../../src/domain/FilesRpc.ts"
 import type { CloseReason } from "../../src/domain/protocol/CloseCode.ts"
 import { NO_STATS } from "../../src/domain/protocol/SessionTypes.ts"
-import * as RemoteFile from "../../src/domain/RemoteFile.ts"
 import * as StreamHeader from "../../src/domain/StreamHeader.ts"
 import * as CryptoNode from "../../src/layers/CryptoNode.ts"
 import * as Alarms from "../../src/programs/Alarms.ts"
 import type { ClientIdentity } from "../../src/programs/ClientIdentity.ts"
 import * as ClientLink from "../../src/programs/ClientLink.ts"
+import * as Files from "../../src/programs/Files.ts"
 import * as RpcStream from "../../src/programs/RpcStream.ts"
 import * as SealedTier from "../../src/programs/SealedTier.ts"
 import { take } from "../../src/programs/StreamReader.ts"
+import * as RemoteFiles from "../../src/services/RemoteFiles.ts"
 import * as Resolver from "../../src/services/Resolver.ts"
 import { layerMemory } from "../../src/services/SecureFileStore.ts"
 import { type Connection, Transport, TransportError, type TransportStream } from "../../src/services/Transport.ts"
@@ -209,11 +210,7 @@ export const make = Effect.fnUntraced(
       "Control.Audit": () => Stream.fail(denied),
       "Control.Compromised": () => Effect.fail(denied)
     })
-    const noFiles = new RemoteFile.FilesError({ reason: "NotFound", message: "no files" })
-    const files = FilesRpc.toLayer({
-      "Files.List": () => Effect.fail(noFiles),
-      "Files.Stat": () => Effect.fail(noFiles)
-    })
+    const files = Layer.provide(Files.layer, Layer.mergeAll(RemoteFiles.layerMemory({}), CryptoNode.layer))
     const chat = ChatRpc.toLayer({
       "Chat.Send": (question) =>
         Stream.suspend(() => {

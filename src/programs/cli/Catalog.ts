@@ -6,22 +6,9 @@
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Effect from "effect/Effect"
+import { files } from "./FilesCatalog.ts"
+import { json, number, on, root, text, timeout, verb } from "./Verb.ts"
 
-const text = (name: string, metavar: string, description: string) =>
-  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
-const number = (name: string, metavar: string, description: string) =>
-  Flag.Int(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
-const on = (name: string, description: string) =>
-  Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
-
-const json = on("json", "Print one JSON value")
-const timeout = Flag.Finite("timeout").pipe(
-  Flag.withMetavar("SECONDS"),
-  Flag.withDescription("How long to try before giving up"),
-  Flag.withDefault(20),
-  Flag.map((seconds) => Math.max(0.1, seconds) * 1000)
-)
 const keyFile = text("key-file", "FILE", "The server's bootstrap key (else CLAWCHAT_BOOTSTRAP_KEY)")
 const logFile = text("log-file", "FILE", "Where the log is kept, or none")
 const deviceName = text("name", "NAME", "What the server's owner sees this device as (else the host's name)")
@@ -42,25 +29,6 @@ const conversation = Flag.String("conversation").pipe(
   Flag.withDescription("The conversation to talk in"),
   Flag.withDefault("main")
 )
-
-const root = Command.make("clawchat").pipe(
-  Command.withDescription("A private line between a person and an AI assistant on a machine of their own"),
-  Command.withSharedFlags({
-    home: text("home", "FOLDER", "Folder of all state (else CLAWCHAT_HOME)"),
-    config: text("config", "FILE", "YAML configuration (else CLAWCHAT_CONFIG)")
-  })
-)
-
-/** Runs a verb with its own flags and the shared ones. */
-const verb =
-  <Input extends object, A, E, R>(load: () => Promise<(input: Input & Globals) => Effect.Effect<A, E, R>>) =>
-  (input: Input) =>
-    Effect.gen(function* () {
-      const globals = yield* root
-      const run = yield* Effect.promise(load)
-      return yield* run({ ...input, ...globals })
-    })
-type Globals = Effect.Success<typeof root>
 
 const up = Command.make(
   "up",
@@ -175,26 +143,6 @@ const drafts = Command.make("drafts").pipe(
       { draft, all: on("all", "All of them") },
       verb(() => import("./Drafts.ts").then(({ rm }) => rm))
     ).pipe(Command.withDescription("Drop one: it is never sent"))
-  ])
-)
-
-const path = Argument.String("path").pipe(
-  Argument.withDescription("Below the server's base path; none for the base itself"),
-  Argument.optional
-)
-const files = Command.make("files").pipe(
-  Command.withDescription("Files on the server's machine"),
-  Command.withSubcommands([
-    Command.make(
-      "ls",
-      { path, json, timeout },
-      verb(() => import("./Files.ts").then(({ ls }) => ls))
-    ).pipe(Command.withDescription("List a folder")),
-    Command.make(
-      "stat",
-      { path, json, timeout },
-      verb(() => import("./Files.ts").then(({ stat }) => stat))
-    ).pipe(Command.withDescription("What is known of one file or folder"))
   ])
 )
 

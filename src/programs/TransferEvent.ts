@@ -1,0 +1,68 @@
+/** What transfers tell while they run, and what they are told: plain objects that go to a log as they are. */
+import type * as Effect from "effect/Effect"
+import type * as RemoteFile from "../domain/RemoteFile.ts"
+import type { Reason, TransferError } from "../domain/TransferError.ts"
+import type { FileTree } from "../services/FileTree.ts"
+import type { TransportError, TransportStream } from "../services/Transport.ts"
+
+export type Rule = "ask" | "skip" | "overwrite" | "rename"
+
+/** What is to be moved: a path here and a path there, whole and with names. A folder is only made. */
+export interface Item {
+  readonly from: string
+  readonly to: string
+  /** `file` when absent. */
+  readonly kind?: "file" | "folder"
+  /** Of the file at `from`, where they are known: many small files then go faster, and what is the same is not asked for. */
+  readonly size?: number
+  readonly mtimeMs?: number
+}
+
+/** Something else stands at the target. */
+export interface Conflict {
+  readonly item: Item
+  readonly source: { readonly size: number | undefined; readonly mtimeMs: number }
+  readonly target: { readonly kind: RemoteFile.Kind; readonly size: number; readonly mtimeMs: number }
+}
+
+/** `stop` ends the whole transfer. */
+export type Answer = "skip" | "overwrite" | "rename" | "stop"
+
+export interface Options {
+  /** A fresh stream of bulk priority; asked again after the line was lost. */
+  readonly open: Effect.Effect<TransportStream, TransportError>
+  /** This host's disk: the target folder for `get`, the source folder for `put`. */
+  readonly local: FileTree
+  readonly conflict: Rule
+  /** Asked one at a time. Without it `ask` is `skip`. */
+  readonly ask?: (conflict: Conflict) => Effect.Effect<Answer>
+  /** Compares contents where size and time are the same; otherwise such a file counts as the same. */
+  readonly checksum?: boolean
+  /** The root of a file of the server (`Files.Digest`), in hexadecimal: files of the same size are then compared by content. */
+  readonly digest?: (path: string) => Effect.Effect<string, TransferError>
+  /** Tries in a row, a second apart, to go on after the line was lost, nothing having arrived meanwhile; 5. */
+  readonly retries?: number
+}
+
+interface Way {
+  readonly from: string
+  readonly to: string
+}
+
+/**
+ * - `Started`, `Progress`: only of files of more than one piece. `bytes` of `size` are there; `size` is null where nobody knows it.
+ * - `Resuming`: so many bytes were there from another time.
+ * - `Done`: `root` is the BlockTree's, in hexadecimal; `moved` went over the line; `to` is what it is really called.
+ * - `Same`: the same content was there. `Skipped`: something else was, and the rule said so.
+ * - `Failed`: this one; the others go on.
+ */
+export type Event =
+  | ({ readonly _tag: "Started"; readonly size: number | null } & Way)
+  | ({ readonly _tag: "Resuming"; readonly offset: number } & Way)
+  | ({ readonly _tag: "Progress"; readonly bytes: number; readonly size: number | null } & Way)
+  | ({ readonly _tag: "Done"; readonly size: number; readonly root: string; readonly moved: number } & Way)
+  | ({ readonly _tag: "Same"; readonly size: number } & Way)
+  | ({ readonly _tag: "Skipped" } & Way)
+  | { readonly _tag: "Folder"; readonly to: string }
+  | ({ readonly _tag: "Failed"; readonly reason: Reason; readonly message: string } & Way)
+  | { readonly _tag: "Reconnecting"; readonly message: string }

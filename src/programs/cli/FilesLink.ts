@@ -1,0 +1,48 @@
+/** The line of a transfer: made anew when it is lost, and the first time tried no longer than the user wants to wait. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import { Priority } from "../../domain/protocol/Streams.ts"
+import * as ClientLink from "../ClientLink.ts"
+import * as ClockSkew from "../ClockSkew.ts"
+import * as Common from "./Common.ts"
+import { unreachable } from "./Failure.ts"
+import * as Files from "./FilesCommon.ts"
+import * as Output from "./Output.ts"
+import * as Tier from "./Tier.ts"
+
+/** Keeps a link for the scope. Fails as a single connection would where the first one does not come about in time. */
+export const make = Effect.fnUntraced(function* (input: Files.Input) {
+  const values = yield* Common.settings("client", Common.globalFlags(input))
+  const identity = yield* Tier.identity(values)
+  let isTold = false
+  const link = yield* ClientLink.make({
+    identity,
+    pairing: undefined,
+    deviceName: Common.deviceName(values),
+    patience: ClientLink.patience(values.networking),
+    timeoutMs: input.timeout,
+    pauseMs: values.networking.retryIntervalMs,
+    skewed: (skewMs) => {
+      if (isTold) return Effect.void
+      isTold = true
+      return Output.note(`warning: ${ClockSkew.sentence(skewMs)}`)
+    }
+  })
+  const refused = link.changes.pipe(
+    Stream.filter((state) => state._tag === "Connecting" && state.reason !== undefined),
+    Stream.runHead,
+    Effect.flatMap((state) =>
+      Option.isSome(state) && state.value._tag === "Connecting" && state.value.reason !== undefined
+        ? Effect.fail(
+            state.value.reason instanceof ClientLink.UnpairedError || "reason" in state.value.reason
+              ? Common.connectFailure(state.value.reason)
+              : unreachable("The server does not answer")
+          )
+        : Effect.never
+    )
+  )
+  const first = yield* Effect.raceFirst(link.session, refused)
+  const open = Effect.flatMap(link.session, ({ connection }) => connection.open(Priority.Bulk))
+  return { open, server: first.server, pages: Files.remotePages(first.server) }
+})
