@@ -74,6 +74,8 @@ export interface Due {
 
 const PATTERN = Noise.pattern("IKpsk2")
 const HOUR_MS = 3_600_000
+/** Times that each offset is tried: a datagram may be lost. */
+const SWEEPS = 2
 
 /** Offsets in ms to try, nearest first: whole hours, then the quarters between. */
 export const sweepOffsets = (): ReadonlyArray<number> => {
@@ -173,13 +175,13 @@ export class Dial {
     }
     if (now >= this.#sweepAt) {
       const index = this.options.invitations.findIndex((invitation) => invitation.slot === undefined)
-      // A datagram may be lost: after the last offset the first ones have another turn.
       const offset = this.#sweep[this.#swept % this.#sweep.length] as number
       const attempt = this.#make(now, wallMs, index, offset, true)
       made.push(attempt)
       send(attempt, this.#sweptRemotes(index, wallMs + offset))
       this.#swept++
-      this.#sweepAt = now + SWEEP_INTERVAL_MS
+      const isOver = this.#swept >= SWEEPS * this.#sweep.length
+      this.#sweepAt = isOver ? Number.POSITIVE_INFINITY : now + SWEEP_INTERVAL_MS
     }
     this.attempts.push(...made)
     return { made, transmits }
