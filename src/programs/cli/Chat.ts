@@ -93,6 +93,7 @@ export const converse = Effect.fnUntraced(function* (options: Conversation) {
     },
     deviceName: Common.deviceName(values),
     patience: ClientLink.patience(values.networking),
+    rekeyIntervalMs: values.encryption.keyRotationIntervalMs,
     progress: ways.progress,
     answer: write === undefined ? undefined : { stun: values.networking.stun, write },
     pauseMs: values.networking.retryIntervalMs,

@@ -134,6 +134,7 @@ export const send = Effect.fnUntraced(
       pairing: undefined,
       deviceName: Common.deviceName(values),
       patience: ClientLink.patience(values.networking),
+      rekeyIntervalMs: values.encryption.keyRotationIntervalMs,
       pauseMs: values.networking.retryIntervalMs,
       timeoutMs: input.timeout
     })

@@ -21,6 +21,7 @@ export const make = Effect.fnUntraced(function* (input: Files.Input) {
     pairing: undefined,
     deviceName: Common.deviceName(values),
     patience: ClientLink.patience(values.networking),
+    rekeyIntervalMs: values.encryption.keyRotationIntervalMs,
     timeoutMs: input.timeout,
     pauseMs: values.networking.retryIntervalMs,
     skewed: (skewMs) => {

@@ -81,6 +81,7 @@ export const remote = Effect.fnUntraced(function* (values: Values, timeoutMs: nu
       pairing: undefined,
       deviceName: Common.deviceName(values),
       patience: ClientLink.patience(values.networking),
+      rekeyIntervalMs: values.encryption.keyRotationIntervalMs,
       timeoutMs,
       skewed: warnOfClock
     }),
