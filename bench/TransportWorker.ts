@@ -286,7 +286,7 @@ const spread = (sockets: Layer.Layer<UdpSocket>) =>
   ).pipe(Layer.provide(sockets))
 
 const client = (variant: string, target: Target, flow: number): void => {
-  const layers = Variants.parse(variant)
+  const layers = Variants.parse(variant, "client")
   const runtime = ManagedRuntime.make(Variants.transport(layers))
   const many = ManagedRuntime.make(Variants.transport({ ...layers, sockets: spread(layers.sockets) }))
   const run = <A, E>(effect: Effect.Effect<A, E, Transport | Scope.Scope>): Promise<A> =>

@@ -29,7 +29,8 @@ export interface Layers {
   readonly tuning: TransportLive.Tuning
 }
 
-export const parse = (variant: string): Layers => {
+/** As the listener has it or the client: what connects binds its accelerators late. */
+export const parse = (variant: string, role: "listener" | "client" = "listener"): Layers => {
   const [kind, ...words] = variant.split("/")
   let tuning: TransportLive.Tuning = {}
   for (const word of words) {
@@ -38,7 +39,8 @@ export const parse = (variant: string): Layers => {
     else if (/^\d+$/.test(word)) tuning = { ...tuning, maxDatagram: Number(word) }
     else throw new Error(`no such variant: ${variant}`)
   }
-  if (kind === "fast") return { crypto: CryptoOpenSsl.layer, sockets: UdpSocketLinux.layer, tuning }
+  const sockets = role === "client" ? UdpSocketLinux.layerLate : UdpSocketLinux.layer
+  if (kind === "fast") return { crypto: CryptoOpenSsl.layer, sockets, tuning }
   if (kind === "plain") return { crypto: CryptoNode.layer, sockets: UdpSocketNode.layer, tuning }
   throw new Error(`no such variant: ${variant}`)
 }

@@ -7,6 +7,7 @@
 import * as crypto from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { concat } from "../domain/protocol/Cursor.ts"
 import {
   type AeadKey,
   type Entropy,
@@ -222,11 +223,10 @@ const dh = (privateKey: Uint8Array, publicKey: Uint8Array): Uint8Array | undefin
 }
 
 const hash = (...parts: ReadonlyArray<Uint8Array>): Uint8Array => {
-  const [first, ...rest] = parts
-  if (first !== undefined && rest.length === 0) return plain(crypto.hash("sha256", first, "buffer"))
-  const state = crypto.createHash("sha256")
-  for (const part of parts) state.update(part)
-  return plain(state.digest())
+  const [first] = parts
+  // At once: a process's first Hash object costs 0.2 ms, and what is hashed here is never longer than a datagram.
+  const whole = first !== undefined && parts.length === 1 ? first : concat(...parts)
+  return plain(crypto.hash("sha256", whole, "buffer"))
 }
 
 // Raw keys are slow here too: Node takes 4 times as long over an HMAC, twice as long over an HKDF.

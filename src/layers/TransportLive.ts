@@ -281,9 +281,12 @@ const make = Effect.fnUntraced(function* ({ maxDatagram = LOOPBACK_DATAGRAM, con
         options.progress?.({ relay, state: "answered", remotes: [gate.remote] })
         const confirmation = Effect.gen(function* () {
           yield* options.answered(gate)
-          yield* driver.command((core, now) => core.confirm(now, gate.session))
-          // Who came with a file waits to hear whether it was taken on; an enrolled device may speak after one round trip.
-          if (!isFile) Deferred.doneUnsafe(connected, Effect.succeed(connection))
+          // Who came with a file waits to hear whether it was taken on; an enrolled device may speak after one round trip,
+          // and what it says at once leaves with the confirmation, in one datagram.
+          yield* driver.command((core, now) => {
+            core.confirm(now, gate.session)
+            if (!isFile) Deferred.doneUnsafe(connected, Effect.succeed(connection))
+          })
           yield* keepHints
           const close = yield* connection.closed
           if (close.by !== "timeout") {

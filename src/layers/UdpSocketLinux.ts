@@ -6,45 +6,26 @@
  * The socket is made, configured, bound and sent on through koffi. Receiving, waiting for room and closing belong to
  * node:dgram, which adopts the descriptor by its public `bind({ fd })`. Datagrams that arrived in one piece are told
  * apart by their connection id (see Coalesced). Where anything is missing the plain layer serves, without a word.
+ *
+ * To load koffi takes 5 ms, longer than to connect: a client's socket (`layerLate`) is node:dgram's own at first, and
+ * becomes such a one under way, when it has carried enough or is about to probe the path's MTU.
  */
 import type { Socket } from "node:dgram"
-import { isIP } from "node:net"
-import { arch, platform } from "node:process"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { type Address, isPort } from "../domain/protocol/Address.ts"
+import { type Address, isLoopback, isPort } from "../domain/protocol/Address.ts"
 import { parseHost } from "../domain/protocol/AddressCodec.ts"
 import { segmentLength } from "../domain/protocol/Coalesced.ts"
+import { MAX_DATAGRAM_LENGTH } from "../domain/protocol/Constants.ts"
 import { type BindOptions, type Burst, UdpSocket, UdpSocketError } from "../services/UdpSocket.ts"
 import { segmentOf } from "./Bursts.ts"
 import * as DgramSocket from "./DgramSocket.ts"
 import { addresses } from "./HostAddresses.ts"
 import * as Koffi from "./Koffi.ts"
+import * as LinuxUdp from "./LinuxUdp.ts"
 import * as UdpSocketNode from "./UdpSocketNode.ts"
 
-// Numbers of the Linux ABI on x86-64 and arm64 (include/uapi/linux/{socket,in,in6,udp}.h, asm-generic/socket.h).
-const AF_INET = 2
-const AF_INET6 = 10
-const SOCK_DGRAM = 2
-const SOCK_NONBLOCK = 0o4000
-const SOCK_CLOEXEC = 0o2000000
 const MSG_DONTWAIT = 0x40
-const SOL_SOCKET = 1
-const SO_REUSEADDR = 2
-const SO_SNDBUF = 7
-const SO_RCVBUF = 8
-const SO_SNDBUFFORCE = 32
-const SO_RCVBUFFORCE = 33
-const IPPROTO_IP = 0
-const IP_MTU_DISCOVER = 10
-const IPPROTO_IPV6 = 41
-const IPV6_MTU_DISCOVER = 23
-const IPV6_V6ONLY = 26
-const PMTUDISC_PROBE = 3
-const SOL_UDP = 17
-const UDP_SEGMENT = 103
-const UDP_GRO = 104
-
 /** Datagrams of one call: UDP_MAX_SEGMENTS (newer kernels take 128). */
 const MAX_SEGMENTS = 64
 /** Bytes of one call: a UDP payload over IPv4. */
@@ -53,77 +34,8 @@ const MAX_CALL_BYTES = 65_507
 const MAX_HOSTS = 1024
 /** The value of UDP_SEGMENT that turns segmentation off. */
 const NO_SEGMENTS = 0
-
-/** The C library's calls that are used, with what they answer; -1 is an error, told by `errno`. */
-interface Calls {
-  readonly socket: (family: number, type: number, protocol: number) => number
-  readonly bind: (fd: number, address: Uint8Array, length: number) => number
-  readonly setsockopt: (fd: number, level: number, name: number, value: Int32Array, length: number) => number
-  readonly sendto: (
-    fd: number,
-    bytes: Uint8Array,
-    length: number,
-    flags: number,
-    address: Uint8Array,
-    addressLength: number
-  ) => number
-  readonly close: (fd: number) => number
-  readonly errno: () => number
-  /** Numbers of errors by name. */
-  readonly errors: Readonly<Record<string, number>>
-}
-
-const ARCHITECTURES: ReadonlyArray<string> = ["x64", "arm64"]
-
-const callsOf = (koffi: Koffi.Koffi): Calls => {
-  const library = koffi.load(null)
-  return {
-    socket: library.func("int socket(int family, int type, int protocol)"),
-    bind: library.func("int bind(int fd, void *address, uint32_t length)"),
-    setsockopt: library.func("int setsockopt(int fd, int level, int name, void *value, uint32_t length)"),
-    sendto: library.func(
-      "int64_t sendto(int fd, void *bytes, uint64_t length, int flags, void *address, uint32_t addressLength)"
-    ),
-    close: library.func("int close(int fd)"),
-    errno: () => koffi.errno(),
-    errors: koffi.os.errno
-  }
-}
-
-const option = (calls: Calls, fd: number, level: number, name: number, value: number): boolean =>
-  calls.setsockopt(fd, level, name, Int32Array.of(value), 4) === 0
-
-/** The calls, if this system has them and its kernel segments (4.18 and later). */
-const attempt = (koffi: Koffi.Koffi | undefined): Calls | undefined => {
-  if (koffi === undefined || platform !== "linux" || !ARCHITECTURES.includes(arch)) return undefined
-  try {
-    const calls = callsOf(koffi)
-    const fd = calls.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)
-    if (fd < 0) return undefined
-    const segments = option(calls, fd, SOL_UDP, UDP_SEGMENT, 1200)
-    calls.close(fd)
-    return segments ? calls : undefined
-  } catch {
-    // A symbol is missing, or the loader refuses: the plain layer serves.
-    return undefined
-  }
-}
-
-/** A `sockaddr_in` or `sockaddr_in6`; the port is filled in for each use. */
-const socketAddress = (host: Uint8Array, v6: boolean): Uint8Array => {
-  const address = new Uint8Array(v6 ? 28 : 16)
-  new Uint16Array(address.buffer, 0, 1)[0] = v6 ? AF_INET6 : AF_INET
-  if (!v6) address.set(host, 4)
-  else if (host.length === 16) address.set(host, 8)
-  // IPv4 mapped (RFC 4291 section 2.5.5.2).
-  else address.set([0xff, 0xff, ...host], 18)
-  return address
-}
-
-const setPort = (address: Uint8Array, port: number): void => {
-  address[2] = port >> 8
-  address[3] = port & 0xff
-}
+/** Datagrams that a late socket carries before it is worth 5 ms to carry the others faster. A question needs some 50. */
+const PATIENCE = 256
 
 /** How to reach a host, and what its route has shown to be too much for segmentation. */
 interface Target {
@@ -140,11 +52,15 @@ interface Sending {
   done: () => void
 }
 
-class LinuxSocket extends DgramSocket.DgramSocket {
-  override readonly probes: boolean
-  readonly #calls: Calls
+/** Gives libuv one datagram, which waits for room, sends it, and calls back. */
+type Hand = (bytes: Uint8Array, remote: Address, sent: () => void) => void
+
+/** Sends on one descriptor, in order. */
+class Sends {
+  readonly #calls: LinuxUdp.Calls
   readonly #fd: number
   readonly #v6: boolean
+  readonly #hand: Hand
   readonly #targets = new Map<string, Target | undefined>()
   #lastHost = ""
   #lastTarget: Target | undefined
@@ -155,48 +71,41 @@ class LinuxSocket extends DgramSocket.DgramSocket {
   readonly #line: Array<Sending> = []
   readonly #again: number
   readonly #refusals: ReadonlyArray<number>
+  #closed = false
 
-  constructor(calls: Calls, fd: number, socket: Socket, v6: boolean, probes: boolean, via: number | undefined) {
-    super(socket, v6, via)
-    this.probes = probes
+  constructor(calls: LinuxUdp.Calls, fd: number, v6: boolean, hand: Hand) {
     this.#calls = calls
     this.#fd = fd
     this.#v6 = v6
+    this.#hand = hand
     const { EAGAIN = -1, EINVAL = -1, EIO = -1 } = calls.errors
     this.#again = EAGAIN
     this.#refusals = [EINVAL, EIO]
   }
 
-  override closeUnsafe(): void {
-    super.closeUnsafe()
+  /** The descriptor may be another's from here on. */
+  close(): void {
+    this.#closed = true
     for (const { done } of this.#line.splice(0)) done()
   }
 
-  override send(batch: ReadonlyArray<Burst>): Effect.Effect<void> {
+  send(batch: ReadonlyArray<Burst>): Effect.Effect<void> {
     const sending: Sending = { batch, index: 0, at: 0, done: () => {} }
     if (this.#line.length === 0 && this.#advance(sending)) return Effect.void
     return Effect.uninterruptible(
       Effect.callback((resume) => {
         sending.done = () => resume(Effect.void)
-        if (this.closed) return sending.done()
+        if (this.#closed) return sending.done()
         this.#line.push(sending)
         if (this.#line.length === 1) this.#handOne(sending)
       })
     )
   }
 
-  protected override arrived(bytes: Uint8Array, remote: Address): void {
-    const segment = segmentLength(bytes)
-    if (segment === bytes.length) this.deliver(bytes, remote)
-    else if (segment > 0) {
-      for (let at = 0; at < bytes.length; at += segment) this.deliver(bytes.subarray(at, at + segment), remote)
-    }
-  }
-
   /** Sends on from where it is; false when the kernel has no room. */
   #advance(sending: Sending): boolean {
     const { batch } = sending
-    for (; sending.index < batch.length && !this.closed; sending.index++, sending.at = 0) {
+    for (; sending.index < batch.length && !this.#closed; sending.index++, sending.at = 0) {
       const burst = batch[sending.index] as Burst
       const target = this.#target(burst.remote)
       if (target === undefined) continue
@@ -239,7 +148,7 @@ class LinuxSocket extends DgramSocket.DgramSocket {
     if (segment === this.#segment) return
     this.#segment = segment
     this.#value[0] = segment
-    this.#calls.setsockopt(this.#fd, SOL_UDP, UDP_SEGMENT, this.#value, 4)
+    LinuxUdp.setSegment(this.#calls, this.#fd, this.#value)
   }
 
   /** Gives the next datagram to libuv, which waits until there is room, sends it, and calls back. */
@@ -247,7 +156,7 @@ class LinuxSocket extends DgramSocket.DgramSocket {
     const burst = sending.batch[sending.index] as Burst
     const { bytes, remote } = burst
     const end = sending.at + segmentOf(burst)
-    this.hand(bytes.subarray(sending.at, end), remote, this.#onRoom)
+    this.#hand(bytes.subarray(sending.at, end), remote, this.#onRoom)
     sending.at = end
     if (end < bytes.length) return
     sending.index++
@@ -272,7 +181,7 @@ class LinuxSocket extends DgramSocket.DgramSocket {
       this.#lastHost = host
       this.#lastTarget = this.#lookUp(host)
     }
-    if (this.#lastTarget !== undefined) setPort(this.#lastTarget.address, port)
+    if (this.#lastTarget !== undefined) LinuxUdp.setPort(this.#lastTarget.address, port)
     return this.#lastTarget
   }
 
@@ -282,84 +191,183 @@ class LinuxSocket extends DgramSocket.DgramSocket {
     const parsed = parseHost(host)
     if (parsed === undefined || (parsed.length === 16 && !this.#v6)) return undefined
     if (this.#targets.size >= MAX_HOSTS) this.#targets.clear()
-    const target = { address: socketAddress(parsed, this.#v6), singleFrom: Number.POSITIVE_INFINITY }
+    const target = { address: LinuxUdp.socketAddress(parsed, this.#v6), singleFrom: Number.POSITIVE_INFINITY }
     this.#targets.set(host, target)
     return target
   }
 }
 
-const refused = (calls: Calls, options: BindOptions, call: string): UdpSocketError => {
-  const number = calls.errno()
-  const code = Object.keys(calls.errors).find((name) => calls.errors[name] === number)
-  const error: NodeJS.ErrnoException = new Error(`${call} ${code ?? number}`)
-  error.errno = -number
-  error.syscall = call
-  if (code !== undefined) error.code = code
-  return DgramSocket.bindError(options, error)
+class PartingSocket extends DgramSocket.DgramSocket {
+  /** Queues what arrived in one piece, datagram by datagram. */
+  protected part(bytes: Uint8Array, remote: Address): void {
+    const segment = segmentLength(bytes)
+    if (segment === bytes.length) this.deliver(bytes, remote)
+    else if (segment > 0) {
+      for (let at = 0; at < bytes.length; at += segment) this.deliver(bytes.subarray(at, at + segment), remote)
+    }
+  }
 }
 
-/** A descriptor that is bound to the address, or why there is none; whether it sets "don't fragment". */
-const makeUnsafe = (
-  calls: Calls,
-  options: BindOptions,
-  host: Uint8Array,
-  v6: boolean
-): { readonly fd: number; readonly probes: boolean } | UdpSocketError => {
-  const fd = calls.socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
-  if (fd < 0) return refused(calls, options, "socket")
-  const set = (level: number, name: number, value: number): boolean => option(calls, fd, level, name, value)
-  if (v6) set(IPPROTO_IPV6, IPV6_V6ONLY, 0)
-  // Beyond the system's limit where this process may.
-  const size = DgramSocket.KERNEL_BUFFER_BYTES
-  if (!set(SOL_SOCKET, SO_RCVBUFFORCE, size)) set(SOL_SOCKET, SO_RCVBUF, size)
-  if (!set(SOL_SOCKET, SO_SNDBUFFORCE, size)) set(SOL_SOCKET, SO_SNDBUF, size)
-  // Older kernels than 5.0 deliver datagrams one by one.
-  set(SOL_UDP, UDP_GRO, 1)
-  // Of IPv4 also on a dual-stack socket.
-  const probes4 = set(IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
-  const probes6 = !v6 || set(IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
-  const address = socketAddress(host, v6)
-  setPort(address, options.port)
-  if (calls.bind(fd, address, address.length) === 0) return { fd, probes: probes4 && probes6 }
-  const error = refused(calls, options, "bind")
-  calls.close(fd)
-  return error
+/** Made through koffi, with all there is from the start. */
+class LinuxSocket extends PartingSocket {
+  readonly #probes: boolean
+  readonly #sends: Sends
+
+  constructor(
+    calls: LinuxUdp.Calls,
+    fd: number,
+    socket: Socket,
+    v6: boolean,
+    probes: boolean,
+    via: number | undefined
+  ) {
+    super(socket, v6, via)
+    this.#probes = probes
+    this.#sends = new Sends(calls, fd, v6, (bytes, remote, sent) => this.hand(bytes, remote, sent))
+  }
+
+  override get probes(): boolean {
+    return this.#probes
+  }
+
+  override closeUnsafe(): void {
+    super.closeUnsafe()
+    this.#sends.close()
+  }
+
+  override send(batch: ReadonlyArray<Burst>): Effect.Effect<void> {
+    return this.#sends.send(batch)
+  }
+
+  protected override arrived(bytes: Uint8Array, remote: Address): void {
+    this.part(bytes, remote)
+  }
+}
+
+/** Whether a fragment of it would pass for the whole: only sockets that forbid fragments may send such a one. */
+const isProbe = (burst: Burst): boolean =>
+  Math.min(burst.bytes.length, segmentOf(burst)) > MAX_DATAGRAM_LENGTH && !isLoopback(burst.remote.host)
+
+/** Made by libuv; sends and receives as a LinuxSocket once that is worth it. */
+class LateSocket extends PartingSocket {
+  readonly #calls: () => LinuxUdp.Calls | undefined
+  readonly #v6: boolean
+  #patience: number
+  #sends: Sends | undefined
+  #probes = true
+  /** What there was to decide is decided. */
+  #settled = false
+
+  constructor(calls: () => LinuxUdp.Calls | undefined, patience: number, socket: Socket, v6: boolean, via?: number) {
+    super(socket, v6, via)
+    this.#calls = calls
+    this.#patience = patience
+    this.#v6 = v6
+  }
+
+  /** A promise at first: what is a probe does not leave before it is kept, and never where it cannot be. */
+  override get probes(): boolean {
+    return this.#probes
+  }
+
+  override closeUnsafe(): void {
+    super.closeUnsafe()
+    this.#sends?.close()
+  }
+
+  override send(batch: ReadonlyArray<Burst>): Effect.Effect<void> {
+    if (!this.#settled) this.#consider(batch)
+    if (this.#sends !== undefined) return this.#sends.send(batch)
+    return super.send(batch.some(isProbe) ? batch.filter((burst) => !isProbe(burst)) : batch)
+  }
+
+  protected override arrived(bytes: Uint8Array, remote: Address): void {
+    if (this.#sends !== undefined) this.part(bytes, remote)
+    else {
+      this.#patience--
+      this.deliver(bytes, remote)
+    }
+  }
+
+  #consider(batch: ReadonlyArray<Burst>): void {
+    for (const burst of batch) this.#patience -= Math.ceil(burst.bytes.length / segmentOf(burst))
+    if (this.#patience >= 0 && !batch.some(isProbe)) return
+    // Nothing may overtake what waits at libuv.
+    if (this.closed || this.queued) return
+    this.#settled = true
+    const calls = this.#calls()
+    const fd = calls === undefined ? undefined : LinuxUdp.find(calls, this.address, this.#v6)
+    this.#probes = false
+    if (calls === undefined || fd === undefined) return
+    this.#probes = LinuxUdp.configure(calls, fd, this.#v6)
+    this.#sends = new Sends(calls, fd, this.#v6, (bytes, remote, sent) => this.hand(bytes, remote, sent))
+  }
 }
 
 const open =
-  (calls: Calls) =>
+  (calls: LinuxUdp.Calls) =>
   (options: BindOptions): Effect.Effect<DgramSocket.DgramSocket, UdpSocketError> =>
     Effect.suspend(() => {
       const host = parseHost(options.host)
       // With a zone, which dgram understands.
       if (host === undefined) return DgramSocket.open(options)
-      const made = makeUnsafe(calls, options, host, isIP(options.host) === 6)
+      const made = LinuxUdp.makeUnsafe(calls, options, host, options.host.includes(":"))
       if (made instanceof UdpSocketError) return Effect.fail(made)
       const { fd, probes } = made
       const adopted = DgramSocket.adopt(options, fd, (socket, v6) => {
-        // libuv shares the port with whoever asks for it when it adopts a socket.
-        option(calls, fd, SOL_SOCKET, SO_REUSEADDR, 0)
+        LinuxUdp.unshare(calls, fd)
         return new LinuxSocket(calls, fd, socket, v6, probes, options.via)
       })
       return Effect.tapError(adopted, () => Effect.sync(() => calls.close(fd)))
     })
 
+const IMPLEMENTATION = "linux GSO/GRO"
+
 /** UDP sockets of this host by the koffi given, or plain ones where that does not do. */
 export const layerOf = (load: () => Koffi.Koffi | undefined): Layer.Layer<UdpSocket> =>
   Layer.unwrap(
     Effect.sync(() => {
-      const calls = attempt(load())
+      const calls = LinuxUdp.attempt(load())
       if (calls === undefined) return UdpSocketNode.layer
       return Layer.succeed(UdpSocket, {
-        implementation: "linux GSO/GRO",
+        implementation: IMPLEMENTATION,
         addresses,
         bind: DgramSocket.binding(open(calls))
       })
     })
   )
 
-/** Whether this host has what the accelerated sockets need. */
-export const available = (): boolean => attempt(Koffi.load()) !== undefined
+/**
+ * UDP sockets of this host that ask for koffi once they have carried more than `patience` datagrams, or have to probe; to
+ * read `implementation` asks too.
+ */
+export const layerLateOf = (load: () => Koffi.Koffi | undefined, patience: number): Layer.Layer<UdpSocket> => {
+  if (!LinuxUdp.supported) return UdpSocketNode.layer
+  return Layer.sync(UdpSocket, () => {
+    let asked = false
+    let found: LinuxUdp.Calls | undefined
+    const calls = (): LinuxUdp.Calls | undefined => {
+      if (!asked) found = LinuxUdp.attempt(load())
+      asked = true
+      return found
+    }
+    return {
+      get implementation() {
+        return calls() === undefined ? "node:dgram" : IMPLEMENTATION
+      },
+      addresses,
+      bind: DgramSocket.binding((options) =>
+        DgramSocket.openAs(options, (socket, v6) => new LateSocket(calls, patience, socket, v6, options.via))
+      )
+    }
+  })
+}
 
-/** UDP sockets of this host, the fastest there are. */
+/** Whether this host has what the accelerated sockets need. */
+export const available = (): boolean => LinuxUdp.attempt(Koffi.load()) !== undefined
+
+/** UDP sockets of this host, the fastest there are: for what waits for others. */
 export const layer: Layer.Layer<UdpSocket> = layerOf(Koffi.load)
+
+/** UDP sockets of this host that are bound the fastest and become the fastest: for what connects. */
+export const layerLate: Layer.Layer<UdpSocket> = layerLateOf(Koffi.load, PATIENCE)

@@ -1,5 +1,6 @@
 import { createSocket, Socket } from "node:dgram"
 import { readdirSync } from "node:fs"
+import { createServer, type Server } from "node:net"
 import { assert, describe, it, vi } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -47,7 +48,8 @@ const faulty = (fault: Fault) => {
       return Reflect.get(target, key)
     }
   })
-  return { layer: UdpSocketLinux.layerOf(() => proxy), sends }
+  const layerLate = (patience: number) => UdpSocketLinux.layerLateOf(() => proxy, patience)
+  return { koffi: proxy, layer: UdpSocketLinux.layerOf(() => proxy), layerLate, sends }
 }
 
 const ID = Uint8Array.of(9, 8, 7, 6, 5, 4, 3, 2)
@@ -355,6 +357,148 @@ describe.skipIf(!available)(`UdpSocketLinux${available ? "" : " (skipped: needs 
       }).pipe(Effect.scoped, Effect.provide(faulty(fault).layer))
     )
   }
+})
+
+describe.skipIf(!available)(`UdpSocketLinux, late${available ? "" : " (skipped: needs Linux and koffi)"}`, () => {
+  for (const patience of [0, 10, 1_000_000]) {
+    contract(`UdpSocketLinux after ${patience} datagrams`, "real", (test) =>
+      Effect.scoped(Effect.provide(test, UdpSocketLinux.layerLateOf(Koffi.load, patience)))
+    )
+  }
+
+  it.effect("asks for koffi neither when it is made nor for a few datagrams", () => {
+    let asked = 0
+    const load = () => {
+      asked++
+      return Koffi.load()
+    }
+    return Effect.gen(function* () {
+      const a = yield* bind()
+      const b = yield* bind()
+      for (let i = 0; i < 5; i++) {
+        yield* a.send([{ bytes: burstOf(2, 96, 2 * i), segment: 96, remote: b.address }])
+        assert.deepStrictEqual(indexes(yield* receiveAll(b, 2)), [2 * i, 2 * i + 1])
+      }
+      assert.strictEqual(asked, 0)
+      assert.isTrue(a.probes)
+      yield* a.send([{ bytes: burstOf(1, 96), remote: b.address }])
+      assert.strictEqual(asked, 1)
+      assert.strictEqual(yield* implementation, "linux GSO/GRO")
+      assert.strictEqual(asked, 1)
+    }).pipe(Effect.scoped, Effect.provide(UdpSocketLinux.layerLateOf(load, 10)))
+  })
+
+  it.effect("what has arrived counts as what was sent", () => {
+    const { layerLate, sends } = faulty(() => undefined)
+    return Effect.gen(function* () {
+      const a = yield* bind()
+      const b = yield* Effect.provide(bind(), UdpSocketNode.layer)
+      yield* b.send([{ bytes: burstOf(11, 96), segment: 96, remote: a.address }])
+      yield* receiveAll(a, 11)
+      assert.lengthOf(sends, 0)
+      yield* a.send([{ bytes: burstOf(3, 96), segment: 96, remote: b.address }])
+      assert.deepStrictEqual(sends, [[288, ""]])
+      assert.deepStrictEqual(indexes(yield* receiveAll(b, 3)), upTo(3))
+    }).pipe(Effect.scoped, Effect.provide(layerLate(10)))
+  })
+
+  for (const host of [LOOPBACK, "0.0.0.0", "::", "::1"]) {
+    it.effect(`finds its own descriptor among others: ${host}`, () => {
+      const { layerLate, sends } = faulty(() => undefined)
+      return Effect.gen(function* () {
+        const others = [yield* bind(host), yield* bind("::"), yield* bind(LOOPBACK)]
+        const a = yield* bind(host)
+        const b = yield* bind(host)
+        // A stream's socket may have the address, too.
+        yield* Effect.acquireRelease(
+          Effect.callback<Server>((resume) => {
+            const server = createServer().listen(a.address.port, host, () => resume(Effect.succeed(server)))
+          }),
+          (server) => Effect.sync(() => server.close())
+        )
+        const remote = { host: host.includes(":") ? "::1" : LOOPBACK, port: b.address.port }
+        yield* a.send([{ bytes: burstOf(4, 96), segment: 96, remote }])
+        const got = yield* receiveAll(b, 4)
+        assert.deepStrictEqual(indexes(got), upTo(4))
+        for (const each of got) assert.strictEqual(each.remote.port, a.address.port)
+        assert.deepStrictEqual(sends, [[384, ""]])
+        assert.lengthOf(others, 3)
+      }).pipe(Effect.scoped, Effect.provide(layerLate(0)))
+    })
+  }
+
+  it.effect("a probe leaves with fragments forbidden, whatever was carried before", () => {
+    const calls: Array<string> = []
+    const { layerLate } = faulty((call, args) => {
+      if (call === "setsockopt" && args[2] === IP_MTU_DISCOVER) calls.push("probing")
+      // Nothing of it leaves this host.
+      if (call !== "sendto") return undefined
+      calls.push(`${args[2]}`)
+      return "EMSGSIZE"
+    })
+    return Effect.gen(function* () {
+      const a = yield* bind("0.0.0.0")
+      const remote = { host: "192.0.2.1", port: 9 }
+      yield* a.send([{ bytes: burstOf(1, 1408), remote }])
+      assert.deepStrictEqual(calls, ["probing", "1408"])
+      assert.isTrue(a.probes)
+    }).pipe(Effect.scoped, Effect.provide(layerLate(1000)))
+  })
+
+  it.effect("nothing overtakes what waits at libuv", () => {
+    const { layerLate, sends } = faulty(() => undefined)
+    return Effect.gen(function* () {
+      const a = yield* bind()
+      const b = yield* bind()
+      const spy = vi.spyOn(Socket.prototype, "getSendQueueSize").mockReturnValueOnce(96)
+      yield* Effect.addFinalizer(() => Effect.sync(() => spy.mockRestore()))
+      yield* a.send([{ bytes: burstOf(2, 96), segment: 96, remote: b.address }])
+      assert.lengthOf(sends, 0)
+      yield* a.send([{ bytes: burstOf(2, 96, 2), segment: 96, remote: b.address }])
+      assert.lengthOf(sends, 1)
+      assert.deepStrictEqual(indexes(yield* receiveAll(b, 4)), upTo(4))
+    }).pipe(Effect.scoped, Effect.provide(layerLate(0)))
+  })
+
+  for (const [what, load] of [
+    ["there is no koffi", () => undefined],
+    ["its descriptor is not found", () => faulty((call) => (call === "getsockname" ? "EBADF" : undefined)).koffi]
+  ] as ReadonlyArray<readonly [string, () => Koffi.Koffi | undefined]>) {
+    it.effect(`goes on as it began where ${what}, and sends no probe that might be fragmented`, () =>
+      Effect.gen(function* () {
+        const spy = vi.spyOn(Socket.prototype, "send")
+        yield* Effect.addFinalizer(() => Effect.sync(() => spy.mockRestore()))
+        const a = yield* bind("0.0.0.0")
+        const b = yield* bind()
+        const large = 40_000
+        yield* a.send([
+          { bytes: burstOf(2, 96), segment: 96, remote: b.address },
+          { bytes: burstOf(1, 1408), remote: { host: "192.0.2.1", port: 9 } },
+          { bytes: burstOf(1, large, 2), remote: b.address }
+        ])
+        assert.isFalse(a.probes)
+        assert.deepStrictEqual(indexes(yield* receiveAll(b, 3)), upTo(3))
+        assert.deepStrictEqual(
+          spy.mock.calls.map(([bytes]) => (bytes as Uint8Array).length),
+          [96, 96, large]
+        )
+      }).pipe(Effect.scoped, Effect.provide(UdpSocketLinux.layerLateOf(load, 1000)))
+    )
+  }
+
+  it.effect("leaves no descriptor behind", () =>
+    Effect.gen(function* () {
+      const round = Effect.scoped(
+        Effect.flatMap(bind(), (a) => a.send([{ bytes: burstOf(2, 96), segment: 96, remote: a.address }]))
+      )
+      yield* round
+      yield* turn
+      const before = yield* openFiles
+      for (let i = 0; i < 50; i++) yield* round
+      yield* turn
+      assert.strictEqual(yield* openFiles, before)
+    }).pipe(Effect.scoped, Effect.provide(UdpSocketLinux.layerLateOf(Koffi.load, 0)))
+  )
 })
 
 describe("UdpSocketLinux without koffi", () => {

@@ -16,8 +16,14 @@ export const base = Layer.mergeAll(
   SettingsNode.layer
 )
 
-/** The base and the network, for what lives long or moves much. */
+/** The base and the network, for what listens. */
 export const network = TransportLive.layer.pipe(Layer.provideMerge(UdpSocketLinux.layer), Layer.provideMerge(base))
+
+/** The same for what connects, and may move much: it sends faster once it has something to send. */
+export const networkLate = TransportLive.layer.pipe(
+  Layer.provideMerge(UdpSocketLinux.layerLate),
+  Layer.provideMerge(base)
+)
 
 /** The same for a command that asks one thing: loading what sends faster would take longer than the answer. */
 export const networkBrief = TransportLive.layer.pipe(Layer.provideMerge(UdpSocketNode.layer), Layer.provideMerge(base))

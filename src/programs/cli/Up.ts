@@ -150,7 +150,7 @@ export const run = Effect.fnUntraced(
     )
   },
   Effect.scoped,
-  Effect.provide(Layers.network)
+  Effect.provide(Layers.networkLate)
 )
 
 /** Chats until the user leaves; when the server's keys are burnt meanwhile, pairs with the fresh one and goes on. */
