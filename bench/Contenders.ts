@@ -52,8 +52,7 @@ const hyperdht = rival("hyperdht", "HyperDht.mjs", "hyperdht")
 
 /** Whom one would like to see here, and why they are not. */
 export const absent: ReadonlyArray<string> = [
-  "node-datachannel is not measured: its binary comes only by an install script's download",
-  "scp is not measured: it needs an sshd; the same TCP is measured under TLS"
+  "node-datachannel is not measured: its binary comes only by an install script's download"
 ]
 
 /** On loopback, the first is the one that ratios are of. */
@@ -156,7 +155,12 @@ export type Listening = Worker<ListenerQuestions>
 export type Client = Worker<ClientQuestions>
 
 /** As bin/clawchat.mjs tunes the program, and why. */
-export const OUR_FLAGS = ["--no-incremental-marking", "--max-semi-space-size=2", "--semi-space-growth-factor=1"]
+export const OUR_FLAGS = [
+  "--no-incremental-marking",
+  "--semi-space-growth-factor=1",
+  "--heap-growing-percent=50",
+  "--no-parallel-scavenge"
+]
 
 const flags = ({ variant }: Contender): ReadonlyArray<string> => (variant === undefined ? [] : OUR_FLAGS)
 

@@ -13,6 +13,8 @@ const benches: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>
   crowd: () => import("./Crowd.ts"),
   memory: () => import("./Memory.ts"),
   sealed: () => import("./Sealed.ts"),
+  files: () => import("./Files.ts"),
+  transcript: () => import("./Transcript.ts"),
   startup: () => import("./Startup.ts")
 }
 

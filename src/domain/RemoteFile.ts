@@ -11,7 +11,13 @@ export const MAX_DEPTH = 100
 /** Bytes: a block is what is hashed at a time, and the least that a broken transfer keeps. */
 export const BLOCK_LENGTH = 256 * 1024
 
+/** Milliseconds: no date is later, or, negative, earlier (ECMA-262, time values). */
+export const MAX_TIME_MS = 8_640_000_000_000_000
+
 const Name = Schema.String.check(Schema.makeFilter((name: string) => RemotePath.isName(name) || "not a file name"))
+/** Longer than what may be asked for: a tree on the disk may be as deep as it is walked. */
+const Path = Schema.String.check(Schema.isMaxLength(MAX_DEPTH * (RemotePath.MAX_NAME_LENGTH + 1)))
+const Time = Schema.Int.check(Schema.isBetween({ minimum: -MAX_TIME_MS, maximum: MAX_TIME_MS }))
 const Count = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
 
 /** What `Stat.version` and `Reader.version` look like. */
@@ -26,7 +32,7 @@ const facts = {
   /** Bytes of a file; 0 for everything else. */
   size: Count,
   /** Milliseconds since 1970, whole. */
-  mtimeMs: Schema.Int,
+  mtimeMs: Time,
   /** Permission bits only, `rwxrwxrwx`. */
   mode: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 0o777 }))
 }
@@ -35,7 +41,7 @@ export class Entry extends Schema.Class<Entry>("clawchat/RemoteFile/Entry")({ na
 
 export class Stat extends Schema.Class<Stat>("clawchat/RemoteFile/Stat")({
   /** As RemotePath.format writes it: `/` is the base. */
-  path: Schema.String,
+  path: Path,
   ...facts,
   /**
    * Which content this is, for files: 32 hexadecimal digits that change with every write, and say nothing else. Absent
@@ -47,7 +53,7 @@ export class Stat extends Schema.Class<Stat>("clawchat/RemoteFile/Stat")({
 /** An entry somewhere below the folder that was asked for. */
 export class Found extends Schema.Class<Found>("clawchat/RemoteFile/Found")({
   /** Relative to that folder, `/`-separated, without a leading slash. */
-  path: Schema.String,
+  path: Path,
   ...facts
 }) {}
 
@@ -55,11 +61,11 @@ export class Found extends Schema.Class<Found>("clawchat/RemoteFile/Found")({
 export class Walk extends Schema.Class<Walk>("clawchat/RemoteFile/Walk")({
   entries: Schema.Array(Found).check(Schema.isMaxLength(MAX_PAGE_LENGTH)),
   /** Asks for what follows; absent at the end. May stand beside no entries at all. */
-  cursor: Schema.optionalKey(Schema.String),
+  cursor: Schema.optionalKey(Path),
   /** Names left out on this page because no path can say them. */
   unnamed: Count,
   /** Folders on this page that could not be read, or are too deep or too long. */
-  unread: Schema.Array(Schema.String)
+  unread: Schema.Array(Path)
 }) {}
 
 /** What a tree holds; links and others are not followed and count for nothing but themselves. */
@@ -77,11 +83,11 @@ export class Trashed extends Schema.Class<Trashed>("clawchat/RemoteFile/Trashed"
   /** Names it in `restore`; in order of removal. */
   id: Schema.String,
   /** Where it was. */
-  path: Schema.String,
+  path: Path,
   kind: Kind,
   bytes: Count,
   files: Count,
-  removedMs: Schema.Int
+  removedMs: Time
 }) {}
 
 /** A folder's entries in order of their names' UTF-16 code units. */

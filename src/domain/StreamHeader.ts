@@ -14,8 +14,10 @@ import { concat } from "./protocol/Cursor.ts"
 export const SERVER = 0x01
 export const LLM = 0x02
 export const FILES = 0x03
-/** What version byte a stream of files carries; a server refuses all others. */
+/** What version byte a stream of files carries at least; a server refuses all below, and all above `FILES_DELTAS`. */
 export const FILES_VERSION = 1
+/** The version in which only what changed of a file needs to be sent. */
+export const FILES_DELTAS = 2
 /** What version byte an `llm` stream of this build carries. */
 export const LLM_VERSION = 2
 /** Bytes after the kind, by kind, as the tier that accepts the stream reads them. */
@@ -23,7 +25,10 @@ export const LLM_TIER_HEADER_LENGTH = 2 + CREDENTIAL_ID_LENGTH
 
 export const server = (): Uint8Array => Uint8Array.of(SERVER)
 export const llm = (): Uint8Array => Uint8Array.of(LLM, LLM_VERSION)
-export const files = (): Uint8Array => Uint8Array.of(FILES, FILES_VERSION)
+export const files = (version = FILES_VERSION): Uint8Array => Uint8Array.of(FILES, version)
+/** Whether this build serves streams of files of this version. */
+export const servesFiles = (version: number | undefined): boolean =>
+  version !== undefined && version >= FILES_VERSION && version <= FILES_DELTAS
 /** `device`: the 16 bytes of the device's id. */
 export const llmTier = (version: number, device: Uint8Array): Uint8Array => concat(Uint8Array.of(LLM, version), device)
 

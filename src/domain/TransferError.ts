@@ -8,8 +8,9 @@ import { REASONS } from "./TransferFrame.ts"
  * - `Protocol`: the peer says what no peer of ours says.
  * - `Stopped`: somebody asked for it.
  * - `Lost`: the line is gone.
+ * - `Idle`: the peer is there and says nothing, though it is its turn.
  */
-export const Reason = Schema.Literals([...REASONS, "Lost"])
+export const Reason = Schema.Literals([...REASONS, "Lost", "Idle"])
 export type Reason = typeof Reason.Type
 
 export class TransferError extends Schema.TaggedError<TransferError>()("TransferError", {

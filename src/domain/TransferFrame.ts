@@ -9,6 +9,7 @@
 import { MAX_STATE_LENGTH } from "./BlockTree.ts"
 import { concat, Reader, text, utf8, varintLength, Writer } from "./protocol/Cursor.ts"
 import { HASH_LENGTH } from "./protocol/Primitives.ts"
+import { MAX_TIME_MS } from "./RemoteFile.ts"
 import { MAX_PATH_LENGTH } from "./RemotePath.ts"
 
 /** Why one file was given up: FilesError's reasons and our own. Their places are what goes over the line. */
@@ -57,12 +58,14 @@ export interface Facts {
 
 /**
  * - `Want` (client): send me this file. `File` is the answer.
- * - `Put` (client): I have a file for this path.
+ * - `Put` (client): I have a file for this path. With `chunks`: tell me what the version that I know there is made of. With
+ *   `root`: a file of this content that stands there already, under whatever name, is the one.
  * - `Folder` (client): make this folder, and those above it. `Done` is the answer.
  * - `Accept` (receiver): send from `offset` on, where a block begins; `state` is the tree's of all before. Not for files that
  *   fit into one `Data`: they follow their `File` or `Put` at once.
- * - `Data` (sender): the next bytes. `Block`: the hash of the whole block that they have completed. `End`: that was all; the
- *   root of the tree.
+ * - `Chunks` (receiver): what the file is made of that this one takes the place of, before `Accept`.
+ * - `Data` (sender): the next bytes. `Copy` (sender): they are these of that file, of which there were `Chunks`.
+ * - `Block` (sender): the hash of the whole block that they have completed. `End`: that was all; the root of the tree.
  * - `Done` (server): it stands there, under this name.
  * - `Conflict` (server): something else stands there than `Put` expects; the file was not taken.
  * - `Fail` (either): this file is given up.
@@ -76,6 +79,10 @@ export type Frame =
       readonly facts: Facts
       readonly conflict: Conflict
       readonly path: string
+      /** With the conflict of a version only. */
+      readonly chunks?: true
+      /** With the conflict `rename` only. */
+      readonly root?: Uint8Array
     }
   | { readonly _tag: "Folder"; readonly id: number; readonly path: string }
   | { readonly _tag: "Accept"; readonly id: number; readonly offset: number; readonly state: Uint8Array }
@@ -93,6 +100,8 @@ export type Frame =
       readonly version: string
     }
   | { readonly _tag: "Fail"; readonly id: number; readonly reason: Reason; readonly message: string }
+  | { readonly _tag: "Chunks"; readonly id: number; readonly bits: number; readonly list: Uint8Array }
+  | { readonly _tag: "Copy"; readonly id: number; readonly offset: number; readonly length: number }
 
 const TYPES = {
   Want: 0x01,
@@ -105,11 +114,17 @@ const TYPES = {
   End: 0x08,
   Done: 0x09,
   Conflict: 0x0a,
-  Fail: 0x0b
+  Fail: 0x0b,
+  Chunks: 0x0c,
+  Copy: 0x0d
 } as const
 
 const KINDS = ["file", "folder", "other"] as const
 const CONFLICTS = ["fail", "replace", "rename"] as const
+/** Behind them: a version, a version whose chunks are wanted, `rename` unless a root is there. */
+const VERSION = 3
+const CHUNKS = 4
+const ROOT = 5
 /** Bytes of a body's numbers and words, all of them at their longest. */
 const NUMBERS = 64 + 2 * MAX_FINGERPRINT_LENGTH
 
@@ -149,8 +164,10 @@ const body = (frame: Frame): { readonly bytes: Uint8Array; readonly write: (writ
         bytes: utf8(frame.path),
         write: (writer) => {
           putFacts(writer, frame.facts)
-          if (typeof frame.conflict === "string") writer.u8(CONFLICTS.indexOf(frame.conflict))
-          else putText(writer.u8(CONFLICTS.length), frame.conflict.version)
+          const { chunks, conflict, root } = frame
+          if (typeof conflict === "object") putText(writer.u8(chunks ? CHUNKS : VERSION), conflict.version)
+          else if (root !== undefined) writer.u8(ROOT).put(root)
+          else writer.u8(CONFLICTS.indexOf(conflict))
         }
       }
     case "Accept":
@@ -174,6 +191,10 @@ const body = (frame: Frame): { readonly bytes: Uint8Array; readonly write: (writ
         bytes: clip(utf8(frame.message), MAX_MESSAGE_LENGTH),
         write: (writer) => writer.u8(REASONS.indexOf(frame.reason))
       }
+    case "Chunks":
+      return { bytes: frame.list, write: (writer) => writer.u8(frame.bits) }
+    case "Copy":
+      return { bytes: none, write: (writer) => writer.varint(frame.offset).varint(frame.length) }
   }
 }
 
@@ -219,17 +240,28 @@ const facts = (reader: Reader): Facts | undefined => {
   const mode = reader.varint()
   const fingerprint = word(reader)
   if (mode > 0o777 || known > 1 || (known === 0 && size !== 0) || fingerprint === undefined) return undefined
+  if (mtimeMs > MAX_TIME_MS) return undefined
   return { size: known === 1 ? size : undefined, mtimeMs, mode, fingerprint }
 }
 
 const put = (reader: Reader, id: number): Frame | undefined => {
   const about = facts(reader)
   const kind = reader.u8()
-  const version = kind === CONFLICTS.length ? word(reader) : undefined
-  const conflict: Conflict | undefined = version === undefined ? CONFLICTS[kind] : { version }
+  const version = kind === VERSION || kind === CHUNKS ? word(reader) : undefined
+  const root = kind === ROOT ? reader.view(HASH_LENGTH) : undefined
+  const rule = root === undefined ? CONFLICTS[kind] : "rename"
+  const conflict: Conflict | undefined = version === undefined ? rule : { version }
   const to = path(reader)
   if (about === undefined || to === undefined || conflict === undefined) return undefined
-  return { _tag: "Put", id, facts: about, conflict, path: to }
+  return {
+    _tag: "Put",
+    id,
+    facts: about,
+    conflict,
+    path: to,
+    ...(kind === CHUNKS ? { chunks: true } : {}),
+    ...(root === undefined ? {} : { root })
+  }
 }
 
 const parse = (type: number, reader: Reader): Frame | undefined => {
@@ -267,7 +299,7 @@ const parse = (type: number, reader: Reader): Frame | undefined => {
       const size = reader.varint()
       const mtimeMs = reader.varint()
       const version = word(reader)
-      if (kind === undefined || version === undefined) return undefined
+      if (kind === undefined || version === undefined || mtimeMs > MAX_TIME_MS) return undefined
       return { _tag: "Conflict", id, kind, size, mtimeMs, version }
     }
     case TYPES.Fail: {
@@ -275,6 +307,12 @@ const parse = (type: number, reader: Reader): Frame | undefined => {
       const message = reader.remaining > MAX_MESSAGE_LENGTH ? undefined : text(rest(reader))
       return reason === undefined || message === undefined ? undefined : { _tag: "Fail", id, reason, message }
     }
+    case TYPES.Chunks: {
+      const bits = reader.u8()
+      return reader.remaining > PIECE_LENGTH ? undefined : { _tag: "Chunks", id, bits, list: rest(reader) }
+    }
+    case TYPES.Copy:
+      return { _tag: "Copy", id, offset: reader.varint(), length: reader.varint() }
     default:
       return undefined
   }

@@ -1,7 +1,7 @@
 /** What lstat tells, as the domain says it. */
 import * as Crypto from "node:crypto"
 import type * as Fs from "node:fs"
-import { Stat } from "../domain/RemoteFile.ts"
+import { MAX_TIME_MS, Stat } from "../domain/RemoteFile.ts"
 import * as RemotePath from "../domain/RemotePath.ts"
 
 /** Of a file or folder on the disk: `Fs.Stats` in bigint, as no other form holds nanoseconds and inode numbers. */
@@ -19,7 +19,8 @@ export const facts = (stats: Fs.Stats | Stats) => {
     kind,
     // A link's size would tell the length of the path it points to.
     size: kind === "file" ? Number(stats.size) : 0,
-    mtimeMs: Math.floor(Number(stats.mtimeMs)),
+    // Some file systems hold times that no date can say.
+    mtimeMs: Math.max(-MAX_TIME_MS, Math.min(MAX_TIME_MS, Math.floor(Number(stats.mtimeMs)))),
     mode: Number(stats.mode) & 0o777
   } as const
 }

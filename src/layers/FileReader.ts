@@ -3,17 +3,29 @@ import * as Fs from "node:fs"
 import * as FsPromises from "node:fs/promises"
 import * as RemotePath from "../domain/RemotePath.ts"
 import { failure, MAX_READ_LENGTH, type Reader } from "../services/FileTree.ts"
-import { facts, versionOf } from "./FileFacts.ts"
+import { facts, type Stats, versionOf } from "./FileFacts.ts"
 import { type Base, ensureInside, SAFE, within } from "./HeldFolders.ts"
 import { attempt, ignore } from "./HostErrors.ts"
 
 /** Bytes that copies read at a time. */
 export const READ_LENGTH = MAX_READ_LENGTH
 
-export const open = (
-  base: Base,
-  path: RemotePath.RemotePath
-): Promise<{ readonly reader: Reader; readonly close: () => Promise<void> }> =>
+/** Fails with `Changed` if a file that was `stats` when it was opened has been written to by `now`. */
+export const ensureSame = (stats: Stats, now: Stats, path: RemotePath.RemotePath): void => {
+  // Losing a name (it was replaced or removed) changes ctime, but not what is read here.
+  const sameNames = now.nlink === stats.nlink
+  if (now.size !== stats.size || now.mtimeNs !== stats.mtimeNs || (sameNames && now.ctimeNs !== stats.ctimeNs))
+    throw failure("Changed", path, "it was changed while it was read")
+}
+
+export interface Opened {
+  readonly reader: Reader
+  /** As `reader.readAt`; fails with what `ensureSame` does, too. */
+  readonly read: (offset: number, length: number) => Promise<Uint8Array>
+  readonly close: () => Promise<void>
+}
+
+export const open = (base: Base, path: RemotePath.RemotePath): Promise<Opened> =>
   within(base, path.slice(0, -1), async (folder) => {
     const at = `${folder.at}/${path.at(-1) ?? "."}`
     const looked = await FsPromises.lstat(at, { bigint: true })
@@ -26,12 +38,17 @@ export const open = (
       if (stats.dev !== looked.dev || stats.ino !== looked.ino) throw failure("Changed", path)
       await ensureInside(folder, path)
       const { mode, mtimeMs, size } = facts(stats)
-      const check = async (): Promise<void> => {
-        const now = await file.stat({ bigint: true })
-        // Losing a name (it was replaced or removed) changes ctime, but not what is read here.
-        const sameNames = now.nlink === stats.nlink
-        if (now.size !== stats.size || now.mtimeNs !== stats.mtimeNs || (sameNames && now.ctimeNs !== stats.ctimeNs))
-          throw failure("Changed", path, "it was changed while it was read")
+      const check = async (): Promise<void> => ensureSame(stats, await file.stat({ bigint: true }), path)
+      const readAt = async (offset: number, length: number): Promise<Uint8Array> => {
+        const wanted = Math.max(0, Math.min(length, MAX_READ_LENGTH, size - offset))
+        const bytes = new Uint8Array(wanted)
+        let done = 0
+        while (done < wanted) {
+          const { bytesRead } = await file.read(bytes, done, wanted - done, offset + done)
+          if (bytesRead === 0) throw failure("Changed", path, "it became shorter while it was read")
+          done += bytesRead
+        }
+        return bytes
       }
       const reader: Reader = {
         path: RemotePath.format(path),
@@ -39,21 +56,15 @@ export const open = (
         mtimeMs,
         mode,
         version: versionOf(stats),
-        readAt: (offset, length) =>
-          attempt(path, async () => {
-            const wanted = Math.max(0, Math.min(length, MAX_READ_LENGTH, size - offset))
-            const bytes = new Uint8Array(wanted)
-            let done = 0
-            while (done < wanted) {
-              const { bytesRead } = await file.read(bytes, done, wanted - done, offset + done)
-              if (bytesRead === 0) throw failure("Changed", path, "it became shorter while it was read")
-              done += bytesRead
-            }
-            return bytes
-          }),
+        readAt: (offset, length) => attempt(path, () => readAt(offset, length)),
         unchanged: attempt(path, check)
       }
-      return { reader, close }
+      const read = async (offset: number, length: number): Promise<Uint8Array> => {
+        const bytes = await readAt(offset, length)
+        await check()
+        return bytes
+      }
+      return { reader, read, close }
     } catch (cause) {
       await close()
       throw cause

@@ -11,37 +11,35 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import type * as RemoteFile from "../domain/RemoteFile.ts"
 import { Entry, type FilesError, Page, type Stat, slice } from "../domain/RemoteFile.ts"
-import * as RemotePath from "../domain/RemotePath.ts"
+import type * as RemotePath from "../domain/RemotePath.ts"
 import {
-  type Conflict,
   checkCursor,
   type FileTree,
   failure,
   type ListOptions,
-  MAX_NUMBERED,
+  MAX_READ_LENGTH,
   type MoveOptions,
-  numbered,
-  parse,
-  parsePath,
   type Reader,
   type RemoveOptions,
   type SmallFile,
-  unportable,
+  type SmallRead,
   type WalkOptions,
   type WriteOptions,
   type Writer,
   walkCursor
 } from "../services/FileTree.ts"
 import { RemoteFiles } from "../services/RemoteFiles.ts"
+import * as Copying from "./Copying.ts"
 import * as FileFacts from "./FileFacts.ts"
 import * as FileReader from "./FileReader.ts"
 import { ensureInside, type Folder, openBase, readNames, within } from "./HeldFolders.ts"
 import { attempt, orAbsent } from "./HostErrors.ts"
 import * as Moving from "./Moving.ts"
+import * as SmallReads from "./SmallReads.ts"
 import * as SmallWrites from "./SmallWrites.ts"
 import * as Trash from "./Trash.ts"
+import { checked, named, parsed } from "./TreePaths.ts"
 import * as TreeWalk from "./TreeWalk.ts"
 import { Usage } from "./Usage.ts"
 import * as Writers from "./Writers.ts"
@@ -77,21 +75,6 @@ const LOOKS = 16
 const DAY_MS = 86_400_000
 /** Milliseconds between counts of what the quota limits. */
 const RECOUNT_MS = 3_600_000
-
-const refuseUnportable = (path: RemotePath.RemotePath): Effect.Effect<void, FilesError> =>
-  process.platform !== "win32" || path.every(RemotePath.isPortable) ? Effect.void : Effect.fail(unportable())
-
-const parsed = (path: string): Effect.Effect<RemotePath.RemotePath, FilesError> =>
-  Effect.tap(parsePath(path), refuseUnportable)
-
-/** A path that names something in a folder: not the base itself. */
-const named = (path: string) =>
-  Effect.flatMap(parsed(path), (parsed) => {
-    const name = parsed.at(-1)
-    return name === undefined
-      ? Effect.fail(failure("Exists", parsed, "the base itself stays as it is"))
-      : Effect.succeed({ parsed, name, parent: parsed.slice(0, -1) })
-  })
 
 /** Opens a tree; it holds its base until the scope closes. Fails with one line when the base cannot be made or read. */
 export const make = Effect.fnUntraced(function* (
@@ -237,20 +220,51 @@ export const make = Effect.fnUntraced(function* (
     } satisfies Writer
   })
 
-  const writeSmall = Effect.fn("FileTree.writeSmall")(function* (files: ReadonlyArray<SmallFile>) {
-    const items = files.map((file) => ({ file, path: parse(file.path) }))
-    const allowed = yield* Effect.result(Effect.andThen(changing, counted))
-    const good: Array<SmallWrites.Item> = []
-    const outcomes: Array<Result.Result<Stat, FilesError> | undefined> = items.map(({ file, path }) => {
-      if (Result.isFailure(path)) return Result.fail(path.failure)
-      if (process.platform === "win32" && !path.success.every(RemotePath.isPortable)) return Result.fail(unportable())
-      if (Result.isFailure(allowed)) return Result.fail(allowed.failure)
-      good.push({ path: path.success, file })
-      return undefined
-    })
-    const written = yield* Effect.promise(() => SmallWrites.write(base, good, usage))
+  /** Does with the good of many paths at once; each bad one has its failure. */
+  const many = Effect.fnUntraced(function* <A, B>(
+    all: ReadonlyArray<A>,
+    pathOf: (each: A) => string,
+    run: (
+      good: ReadonlyArray<{ readonly path: RemotePath.RemotePath; readonly each: A }>
+    ) => Promise<ReadonlyArray<Result.Result<B, FilesError>>>
+  ) {
+    const paths = all.map((each) => checked(pathOf(each)))
+    const good = paths.flatMap((path, i) => (Result.isSuccess(path) ? [{ path: path.success, each: all[i] as A }] : []))
+    const done = yield* Effect.promise(() => run(good))
     let next = 0
-    return outcomes.map((outcome, i) => outcome ?? written[next++] ?? Result.fail(failure("Io", [String(i)])))
+    return paths.map(
+      (path, i): Result.Result<B, FilesError> =>
+        Result.isFailure(path) ? Result.fail(path.failure) : (done[next++] ?? Result.fail(failure("Io", [String(i)])))
+    )
+  })
+
+  const readSmall = Effect.fn("FileTree.readSmall")(function* (paths: ReadonlyArray<string>, longest: number) {
+    return yield* many<string, SmallRead>(
+      paths,
+      (path) => path,
+      (good) =>
+        SmallReads.read(
+          base,
+          good.map(({ path }) => path),
+          Math.min(longest, MAX_READ_LENGTH)
+        )
+    )
+  })
+
+  const writeSmall = Effect.fn("FileTree.writeSmall")(function* (files: ReadonlyArray<SmallFile>) {
+    const allowed = yield* Effect.result(Effect.andThen(changing, counted))
+    return yield* many<SmallFile, Stat>(
+      files,
+      ({ path }) => path,
+      async (good) =>
+        Result.isFailure(allowed)
+          ? good.map(() => Result.fail(allowed.failure))
+          : SmallWrites.write(
+              base,
+              good.map(({ each, path }) => ({ path, file: each })),
+              usage
+            )
+    )
   })
 
   const mkdir = Effect.fn("FileTree.mkdir")(function* (path: string, making: { readonly parents?: boolean } = {}) {
@@ -272,18 +286,6 @@ export const make = Effect.fnUntraced(function* (
         parents ? 0o755 : undefined
       )
     )
-  })
-
-  /** A new folder; with `numbers` one beside it where its name is taken. */
-  const mkdirFree = Effect.fnUntraced(function* (path: string, numbers: boolean) {
-    const { name, parent, parsed: target } = yield* named(path)
-    for (let number = 1; number < MAX_NUMBERED; number++) {
-      const tried = number === 1 ? name : numbered(name, number)
-      const made = yield* Effect.result(mkdir(RemotePath.format([...parent, tried])))
-      if (Result.isSuccess(made)) return made.success
-      if (!numbers || made.failure.reason !== "Exists") return yield* made.failure
-    }
-    return yield* failure("Exists", target)
   })
 
   const remove = Effect.fn("FileTree.remove")(function* (path: string, removing: RemoveOptions = {}) {
@@ -322,23 +324,6 @@ export const make = Effect.fnUntraced(function* (
     )
   })
 
-  const copyFile = (from: string, to: string, conflict: Conflict) =>
-    Effect.scoped(
-      Effect.gen(function* () {
-        const reader = yield* openFile(from)
-        const { mode, mtimeMs, size } = reader
-        const writer = yield* write(to, { size, mode, mtimeMs, conflict })
-        for (let at = 0; at < size; ) {
-          const bytes = yield* reader.readAt(at, FileReader.READ_LENGTH)
-          if (bytes.length === 0) break
-          yield* writer.append(bytes)
-          at += bytes.length
-        }
-        yield* reader.unchanged
-        return yield* writer.commit
-      })
-    )
-
   const copy = Effect.fn("FileTree.copy")(function* (
     from: string,
     to: string,
@@ -347,23 +332,7 @@ export const make = Effect.fnUntraced(function* (
     const source = yield* named(from)
     const target = yield* named(to)
     yield* changing
-    const { kind } = yield* stat(from)
-    if (kind === "file") return yield* copyFile(from, to, conflict)
-    if (kind !== "folder") return yield* failure("NotAFile", source.parsed)
-    if (Moving.isWithin(target.parsed, source.parsed))
-      return yield* failure("Unsupported", target.parsed, "a folder cannot be copied into itself")
-    const made = yield* mkdirFree(to, conflict === "rename")
-    let cursor: string | undefined
-    do {
-      const page: RemoteFile.Walk = yield* walk(from, cursor === undefined ? {} : { cursor })
-      for (const entry of page.entries) {
-        const there = `${made.path}/${entry.path}`
-        if (entry.kind === "folder") yield* mkdir(there, { parents: true })
-        else if (entry.kind === "file") yield* copyFile(`${from}/${entry.path}`, there, "fail")
-      }
-      cursor = page.cursor
-    } while (cursor !== undefined)
-    return made
+    return yield* Copying.copy({ open: openFile, write, mkdir, walk, stat }, source.parsed, target.parsed, conflict)
   })
 
   const restore = Effect.fn("FileTree.restore")(function* (id: string, to?: string) {
@@ -393,6 +362,7 @@ export const make = Effect.fnUntraced(function* (
     walk,
     usage: count,
     open: openFile,
+    readSmall,
     write,
     writeSmall,
     mkdir,

@@ -4,7 +4,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as Glob from "../domain/Glob.ts"
-import { type Entry, FilesError, type Found, type Page, type Stat, type Walk } from "../domain/RemoteFile.ts"
+import { type Entry, FilesError, type Found, MAX_DEPTH, type Page, type Stat, type Walk } from "../domain/RemoteFile.ts"
 import * as RemotePath from "../domain/RemotePath.ts"
 import type * as SyncPlan from "../domain/SyncPlan.ts"
 import type { FileTree } from "../services/FileTree.ts"
@@ -29,11 +29,13 @@ export const pagesOf = (tree: FileTree): Pages<FilesError> => ({
 const MAX_ENTRIES = 200_000
 const MAX_MATCHES = 100_000
 export const MAX_TREE = 1_000_000
+/** Characters of all paths of one tree. */
+const MAX_TEXT = 128 * 1024 * 1024
 /** Pages without an entry, one after the other: each has looked at 20,000 names. */
 const MAX_EMPTY = 1000
 
-const tooMany = (path: string, count: number): FilesError =>
-  new FilesError({ reason: "TooMany", message: `${JSON.stringify(path)}: more than ${count} entries` })
+const tooMany = (path: string, count: number, what = "entries"): FilesError =>
+  new FilesError({ reason: "TooMany", message: `${JSON.stringify(path)}: more than ${count} ${what}` })
 
 const disorderly = (path: string): FilesError =>
   new FilesError({ reason: "Io", message: `${JSON.stringify(path)}: the list makes no sense: it is out of order` })
@@ -57,7 +59,8 @@ export const list = Effect.fnUntraced(function* <E>(pages: Pages<E>, path: strin
       last = entry.name
       entries.push(entry)
     }
-    if (page.cursor !== undefined && page.cursor !== last) return yield* disorderly(path)
+    // A page that says that more follows has brought something itself.
+    if (page.cursor !== undefined && (page.entries.length === 0 || page.cursor !== last)) return yield* disorderly(path)
     if (entries.length > MAX_ENTRIES) return yield* tooMany(path, MAX_ENTRIES)
     cursor = page.cursor
     unnamed = page.unnamed
@@ -79,21 +82,24 @@ const order = (path: string): string => path.replaceAll("/", "\u0000")
 
 /** A walk page by page. Names, order and end are checked: a server is not believed that goes round in circles. */
 const checked = <E>(pages: Pages<E>, path: string, depth: number | undefined): Stream.Stream<Walk, E | FilesError> => {
-  const start = { cursor: undefined as string | undefined, last: "", count: 0, empty: 0 }
+  const start = { cursor: undefined as string | undefined, last: "", count: 0, empty: 0, text: 0 }
   return Stream.paginate(
     start,
     Effect.fnUntraced(function* (at: typeof start) {
       const page: Walk = yield* pages.walk(path, at.cursor, depth)
-      let last = at.last
+      let { last, text } = at
       for (const entry of page.entries) {
         const next = order(entry.path)
         if (next <= last || !isBelowName(entry.path)) return yield* disorderly(path)
         last = next
+        text += next.length
       }
       const count = at.count + page.entries.length
       const empty = page.entries.length === 0 ? at.empty + 1 : 0
       if (count > MAX_TREE || empty > MAX_EMPTY) return yield* tooMany(path, MAX_TREE)
-      const next = page.cursor === undefined ? Option.none() : Option.some({ cursor: page.cursor, last, count, empty })
+      if (text > MAX_TEXT) return yield* tooMany(path, MAX_TEXT, "characters in its paths")
+      const next =
+        page.cursor === undefined ? Option.none() : Option.some({ cursor: page.cursor, last, count, empty, text })
       return [[page], next] as const
     })
   )
@@ -124,18 +130,18 @@ export const below = <E>(
   pages: Pages<E>,
   from: string,
   to: string,
-  /** Told of what cannot be carried: a link, a special file, a folder that cannot be read, names that cannot be said. */
-  left: (path: string, why: "link" | "other" | "unread" | "unnamed") => void
+  /** Told of what cannot be carried: a link, a special file, a folder that cannot be read, `count` names that cannot be said. */
+  left: (path: string, why: "link" | "other" | "unread" | "unnamed", count: number) => void
 ): Stream.Stream<TransferEvent.Item, E | FilesError> =>
   Stream.flatMap(checked(pages, from, undefined), ({ entries, unnamed, unread }) => {
-    for (const path of unread) left(path, "unread")
-    for (let i = 0; i < unnamed; i++) left(from, "unnamed")
+    for (const path of unread) left(path, "unread", 1)
+    if (unnamed > 0) left(from, "unnamed", unnamed)
     const items: Array<TransferEvent.Item> = []
     for (const { kind, mtimeMs, path, size } of entries) {
       const one = { from: join(from, path), to: to === "" ? path : `${to}/${path}` }
       if (kind === "folder") items.push({ ...one, kind })
       else if (kind === "file") items.push({ ...one, kind, size, mtimeMs })
-      else left(path, kind)
+      else left(path, kind, 1)
     }
     return Stream.fromArray(items)
   })
@@ -160,13 +166,23 @@ const isAbsence = (error: unknown): boolean =>
 /** A thing that was named or matched. */
 export type Match = Pick<Stat, "path" | "kind" | "size" | "mtimeMs" | "mode">
 
+/** The one thing of this path, if what was told is about that and nothing else: its name may become one on this host. */
+const asked = (text: string, stat: Stat): Effect.Effect<ReadonlyArray<Match>, FilesError> => {
+  const parsed = RemotePath.parse(text)
+  return Result.isSuccess(parsed) && RemotePath.format(parsed.success) === stat.path
+    ? Effect.succeed([stat])
+    : Effect.fail(
+        new FilesError({ reason: "Io", message: `${JSON.stringify(text)}: the answer is about another path` })
+      )
+}
+
 /**
  * What a path or pattern stands for, in order. A name that is really there is taken as it is, whatever characters it has;
  * a pattern that matches nothing fails with `NotFound`.
  */
 export const expand = <E>(pages: Pages<E>, text: string): Effect.Effect<ReadonlyArray<Match>, E | FilesError> =>
   Effect.catchIf(
-    Effect.map(pages.stat(text), (stat): ReadonlyArray<Match> => [stat]),
+    Effect.flatMap(pages.stat(text), (stat) => asked(text, stat)),
     (error) => Glob.isPattern(text) && isAbsence(error),
     () => matches(pages, text)
   )
@@ -178,15 +194,18 @@ const matches = Effect.fnUntraced(function* <E>(pages: Pages<E>, text: string) {
   }
   const glob = parsed.success
   const found: Array<Match> = []
-  const open: Array<{ readonly path: string; readonly state: Glob.State }> = [{ path: "/", state: glob.start }]
+  const open = [{ path: "/", state: glob.start, depth: 1 }]
+  let seen = 0
   for (let next = open.pop(); next !== undefined; next = open.pop()) {
-    const { path, state } = next
+    const { depth, path, state } = next
     const below: Array<(typeof open)[number]> = []
     for (const entry of yield* candidates(pages, glob, path, state)) {
+      if (++seen > MAX_TREE) return yield* tooMany(text, MAX_TREE)
       const after = glob.step(state, entry.name)
       const at = join(path, entry.name)
       if (glob.isFinal(after)) found.push({ ...entry, path: at })
-      if (entry.kind === "folder" && !glob.isDead(after)) below.push({ path: at, state: after })
+      const isWalked = entry.kind === "folder" && depth < MAX_DEPTH && !glob.isDead(after)
+      if (isWalked) below.push({ path: at, state: after, depth: depth + 1 })
     }
     if (found.length > MAX_MATCHES) return yield* tooMany(text, MAX_MATCHES)
     open.push(...below.reverse())

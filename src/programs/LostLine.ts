@@ -10,12 +10,12 @@ const property = (value: unknown, name: "_tag" | "reason"): unknown =>
 
 /**
  * The sentence for an error or defect of the stock RPC client, whose own words are of sockets and schemas; `undefined`
- * for one that came from elsewhere. It reports failed writes as defects.
+ * for one that came from elsewhere. It reports failed writes, and answers that are none, as defects.
  */
 export const sentence = (error: unknown): typeof LOST | typeof NOT_UNDERSTOOD | undefined => {
   const tag = property(error, "_tag")
   const inner = tag === "RpcClientError" || tag === "SocketError" ? property(property(error, "reason"), "_tag") : tag
-  if (inner === "RpcClientDefect") return NOT_UNDERSTOOD
+  if (inner === "RpcClientDefect" || tag === "SchemaError") return NOT_UNDERSTOOD
   if (tag === "RpcClientError" || inner === "TransportError") return LOST
   return typeof inner === "string" && inner.startsWith("Socket") ? LOST : undefined
 }

@@ -393,7 +393,7 @@ export const make = Effect.fn("Relay.make")(function* (options: Options) {
     }
     if (head[0] === StreamHeader.FILES) {
       const { head: version, rest: frames } = yield* take(rest, 1)
-      if (version[0] !== StreamHeader.FILES_VERSION) return yield* giveUp(stream, StreamHeader.Code.Unknown)
+      if (!StreamHeader.servesFiles(version[0])) return yield* giveUp(stream, StreamHeader.Code.Unknown)
       if ((carrying.get(device) ?? 0) >= MAX_FILE_STREAMS_PER_DEVICE) {
         return yield* giveUp(stream, StreamHeader.Code.TooMany)
       }

@@ -17,19 +17,44 @@ import type { TransportStream } from "../services/Transport.ts"
 
 /** Bytes of one message to a server: the longest question there is, every byte of it escaped. */
 const MAX_LINE_BYTES = 2 * 1024 * 1024
+/** Bytes of one message to a client: 5,000 things in the trash with the longest paths, every byte of them escaped. */
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024
 /** Calls of one stream that run at a time; reading waits for one of them to be answered, and the answer to be taken. */
 const MAX_CALLS = 8
 /** Streaming answers of one stream that are open at a time; nobody needs that many, so one more ends the stream. */
 const MAX_OPEN_ANSWERS = 64
 
 /** Reads whole lines only; a line that is too long ends the stream as if the peer had given it up. */
-export const readLines = (stream: TransportStream): TransportStream["read"] => {
-  const lines = new LineBuffer(MAX_LINE_BYTES)
+export const readLines = (stream: TransportStream, maxLineBytes = MAX_LINE_BYTES): TransportStream["read"] => {
+  const lines = new LineBuffer(maxLineBytes)
   const read: TransportStream["read"] = Effect.flatMap(stream.read, (chunks) => {
     const whole: Array<Uint8Array> = []
     for (const chunk of chunks) {
       const more = lines.push(chunk)
       if (more === undefined) return Cause.done()
+      if (more.length > 0) whole.push(more)
+    }
+    return Arr.isArrayNonEmpty(whole) ? Effect.succeed(whole) : read
+  })
+  return read
+}
+
+/** No message, in place of one that is too long. */
+const NONSENSE = new TextEncoder().encode("\u0000\n")
+
+/** The same for a client, which is to say that the answer made no sense, not that the line was lost. */
+export const readAnswers = (stream: TransportStream): TransportStream["read"] => {
+  const lines = new LineBuffer(MAX_ANSWER_BYTES)
+  let isOver = false
+  const read: TransportStream["read"] = Effect.flatMap(stream.read, (chunks) => {
+    if (isOver) return Cause.done()
+    const whole: Array<Uint8Array> = []
+    for (const chunk of chunks) {
+      const more = lines.push(chunk)
+      if (more === undefined) {
+        isOver = true
+        return Effect.succeed([NONSENSE])
+      }
       if (more.length > 0) whole.push(more)
     }
     return Arr.isArrayNonEmpty(whole) ? Effect.succeed(whole) : read

@@ -20,14 +20,21 @@ import * as RpcLimits from "./RpcLimits.ts"
 import * as StreamSocket from "./StreamSocket.ts"
 
 /** Serves one group of procedures on a stream until its peer ends it, or asks for more than there is. */
-export const serve = <Rpcs extends Rpc.Any>(group: RpcGroup.RpcGroup<Rpcs>, stream: TransportStream) =>
+export const serve = <Rpcs extends Rpc.Any>(
+  group: RpcGroup.RpcGroup<Rpcs>,
+  stream: TransportStream,
+  options: {
+    /** Bytes of one message; default 2 MiB. */
+    readonly maxLineBytes?: number
+  } = {}
+) =>
   Effect.scoped(
     Effect.gen(function* () {
       const over = yield* Deferred.make<void>()
       const end = Effect.asVoid(Deferred.succeed(over, undefined))
       const socket = StreamSocket.make(stream, {
         onFailure: () => {},
-        read: RpcLimits.readLines(stream),
+        read: RpcLimits.readLines(stream, options.maxLineBytes),
         // Calls that are cut off still want to say so: not to a peer that takes nothing.
         write: (bytes) => Effect.raceFirst(Effect.interruptible(stream.write(bytes)), Deferred.await(over))
       })
@@ -67,7 +74,7 @@ export const client = Effect.fnUntraced(function* <Rpcs extends Rpc.Any>(
   }).pipe(
     Effect.provideService(
       Socket.Socket,
-      StreamSocket.make(stream, { onFailure, read: stream.read, write: stream.write })
+      StreamSocket.make(stream, { onFailure, read: RpcLimits.readAnswers(stream), write: stream.write })
     ),
     Effect.provideService(RpcSerialization.RpcSerialization, serialization)
   )

@@ -16,6 +16,8 @@ export interface Item {
   /** Of the file at `from`, where they are known: many small files then go faster, and what is the same is not asked for. */
   readonly size?: number
   readonly mtimeMs?: number
+  /** Nothing stood at `to` when the caller looked: it is not looked at again, though what is there now is met with the rule. */
+  readonly isNew?: boolean
 }
 
 /** Something else stands at the target. */
@@ -40,8 +42,12 @@ export interface Options {
   readonly checksum?: boolean
   /** The root of a file of the server (`Files.Digest`), in hexadecimal: files of the same size are then compared by content. */
   readonly digest?: (path: string) => Effect.Effect<string, TransferError>
+  /** Asked for large files that take the place of others: whether to send only what changed. Never when absent. */
+  readonly delta?: Effect.Effect<boolean>
   /** Tries in a row, a second apart, to go on after the line was lost, nothing having arrived meanwhile; 5. */
   readonly retries?: number
+  /** Milliseconds that the server may be silent when it is its turn; then all fails with `Idle`. 60,000. */
+  readonly idleMs?: number
 }
 
 interface Way {

@@ -16,6 +16,29 @@ export interface Lane {
 
 /** Bytes up to which pieces are joined rather than written one by one. */
 const JOINED = 64 * 1024
+/** Bytes: a piece that is worth a write of its own. */
+const LONG = 16 * 1024
+
+/** Joins what is short with what follows it; what is long is not copied. */
+const joined = (parts: ReadonlyArray<Uint8Array>): ReadonlyArray<Uint8Array> => {
+  const all: Array<Uint8Array> = []
+  let some: Array<Uint8Array> = []
+  let length = 0
+  const end = (): void => {
+    const [only] = some
+    if (only !== undefined) all.push(some.length === 1 ? only : concat(...some))
+    some = []
+    length = 0
+  }
+  for (const part of parts) {
+    if (part.length >= LONG || length + part.length > JOINED) end()
+    some.push(part)
+    length += part.length
+    if (part.length >= LONG) end()
+  }
+  end()
+  return all
+}
 
 /** What waits to be written, and who waits for that. */
 class Batch {
@@ -55,7 +78,7 @@ export const make = Effect.fnUntraced(function* (stream: Pick<TransportStream, "
     batch = new Batch()
     waiting.closeUnsafe()
     const writing =
-      length <= JOINED ? stream.write(concat(...parts)) : Effect.forEach(parts, stream.write, { discard: true })
+      length <= JOINED ? stream.write(concat(...parts)) : Effect.forEach(joined(parts), stream.write, { discard: true })
     yield* Effect.flatMap(Effect.exit(Effect.mapError(writing, lost)), (exit) => Deferred.done(written, exit))
   })
   yield* Effect.forkScoped(Effect.forever(writeAll))

@@ -26,12 +26,16 @@ const CONFLICTS: Readonly<Record<Rule, Conflict>> = {
 }
 
 /** A file of the server from its beginning; no byte is given before its block was verified. Goes on after a lost line. */
-export const read = (open: Open, path: string): Stream.Stream<Uint8Array, TransferError, Crypto> =>
+export const read = (
+  open: Open,
+  path: string,
+  { idleMs }: Pick<Options, "idleMs"> = {}
+): Stream.Stream<Uint8Array, TransferError, Crypto> =>
   Stream.callback<Uint8Array, TransferError, Crypto>(
     Effect.fnUntraced(function* (queue) {
       const { primitives } = yield* Crypto
       const { equal, hash } = primitives
-      const line = yield* TransferLine.make({ open, reconnecting: () => Effect.void })
+      const line = yield* TransferLine.make({ open, idleMs, reconnecting: () => Effect.void })
       const tree = new BlockTree.BlockTree(hash)
       let fingerprint: string | undefined
       yield* line.use(({ id, lane, next }) =>
@@ -91,7 +95,7 @@ export const write = Effect.fn("TransferPipes.write")(function* <E>(
   open: Open,
   to: string,
   bytes: Stream.Stream<Uint8Array, E>,
-  options: { readonly conflict: Rule; readonly mode?: number }
+  options: { readonly conflict: Rule; readonly mode?: number } & Pick<Options, "idleMs">
 ): Effect.fn.Return<Extract<Event, { _tag: "Done" }>, TransferError | E, Crypto> {
   const { hash } = (yield* Crypto).primitives
   const mtimeMs = yield* Clock.currentTimeMillis
@@ -100,8 +104,13 @@ export const write = Effect.fn("TransferPipes.write")(function* <E>(
   return yield* Effect.scoped(
     Effect.gen(function* () {
       // What was read from the stream cannot be read again, so there is no second try.
-      const line = yield* TransferLine.make({ open, retries: 0, reconnecting: () => Effect.void })
-      return yield* line.use(({ id, lane, next }) =>
+      const line = yield* TransferLine.make({
+        open,
+        retries: 0,
+        idleMs: options.idleMs,
+        reconnecting: () => Effect.void
+      })
+      return yield* line.use(({ id, lane, next, own }) =>
         Effect.gen(function* () {
           yield* lane.send({ _tag: "Put", id, facts, conflict: CONFLICTS[options.conflict], path: to })
           const accept = yield* next
@@ -127,7 +136,7 @@ export const write = Effect.fn("TransferPipes.write")(function* <E>(
             ),
             Effect.andThen(Effect.suspend(() => lane.send({ _tag: "End", id, root: tree.root() })))
           )
-          const done = yield* Effect.raceFirst(Effect.andThen(sending, Effect.never), next)
+          const done = yield* Effect.raceFirst(Effect.andThen(own(sending), Effect.never), next)
           if (done._tag !== "Done") return yield* TransferReceiver.unexpected(done)
           const size = tree.length
           return { _tag: "Done" as const, from: "-", to: done.path, size, root: hex(tree.root()), moved: size }

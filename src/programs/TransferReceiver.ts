@@ -1,8 +1,5 @@
 /** Takes in the bytes of files, whichever end sends them, and believes none that does not fit its hash. */
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Queue from "effect/Queue"
-import * as Result from "effect/Result"
 import * as BlockTree from "../domain/BlockTree.ts"
 import { concat } from "../domain/protocol/Cursor.ts"
 import { HASH_LENGTH, type Primitives } from "../domain/protocol/Primitives.ts"
@@ -10,7 +7,8 @@ import type { FilesError, Stat } from "../domain/RemoteFile.ts"
 import { BLOCK_LENGTH } from "../domain/RemoteFile.ts"
 import { TransferError } from "../domain/TransferError.ts"
 import type * as TransferFrame from "../domain/TransferFrame.ts"
-import type { FileTree, SmallFile, Writer } from "../services/FileTree.ts"
+import type { Reader, Writer } from "../services/FileTree.ts"
+import * as TransferDelta from "./TransferDelta.ts"
 import type { Lane } from "./TransferLane.ts"
 
 type Primitive = Pick<Primitives, "hash" | "equal">
@@ -46,9 +44,17 @@ export const eager = Effect.fnUntraced(function* (
   return { bytes, root }
 })
 
+/** What stands there already. */
+export interface There {
+  /** The file whose chunks the sender knows. */
+  readonly old?: Reader | undefined
+  /** Asked with the root before the commit: a file that makes it needless. */
+  readonly twin?: (root: Uint8Array) => Effect.Effect<Stat | undefined>
+}
+
 /**
- * Asks for what a writer lacks, writes it and commits. `got` hears of every piece when it is written. What is broken off
- * stays for the next try, unless it was damaged or the source has changed.
+ * Asks for what a writer lacks, writes it and commits. `got` hears of every piece when it is written, and how much of it came
+ * over the line. What is broken off stays for the next try, unless it was damaged or the source has changed.
  */
 export const blocks = Effect.fnUntraced(
   function* (
@@ -59,9 +65,12 @@ export const blocks = Effect.fnUntraced(
     size: number | undefined,
     writer: Writer,
     next: Next,
-    got: (bytes: number) => Effect.Effect<void>
+    got: (bytes: number, moved: number) => Effect.Effect<void>,
+    { old, twin }: There = {}
   ): Effect.fn.Return<{ readonly stat: Stat; readonly root: Uint8Array }, FilesError | TransferError> {
     const tree = new BlockTree.BlockTree(hash)
+    /** Bytes of the old file that were read while somebody wrote to it are no fault of the sender. */
+    const misfit = Effect.andThen(old?.unchanged ?? Effect.void, Effect.fail(damaged(what)))
     let known = 0
     /** Takes in the hashes of blocks that the writer has completed. */
     const grow = (): void => {
@@ -78,12 +87,13 @@ export const blocks = Effect.fnUntraced(
     let tailLength = 0
     while (true) {
       const frame = yield* next
-      if (frame._tag === "Data") {
-        yield* writer.append(frame.bytes)
+      if (frame._tag === "Data" || frame._tag === "Copy") {
+        const bytes = frame._tag === "Data" ? frame.bytes : yield* TransferDelta.copied(frame, old)
+        yield* writer.append(bytes)
         grow()
         if (size === undefined) {
-          tail.push(frame.bytes)
-          tailLength += frame.bytes.length
+          tail.push(bytes)
+          tailLength += bytes.length
           // Pieces end where blocks do.
           if (tailLength > BLOCK_LENGTH) return yield* damaged(what)
           if (writer.length() === tree.length) {
@@ -91,11 +101,11 @@ export const blocks = Effect.fnUntraced(
             tailLength = 0
           }
         }
-        yield* got(frame.bytes.length)
+        yield* got(bytes.length, frame._tag === "Data" ? bytes.length : 0)
       } else if (frame._tag === "Block") {
         const last = known === 0 ? undefined : writer.blocks().subarray((known - 1) * HASH_LENGTH, known * HASH_LENGTH)
         if (last === undefined || writer.length() % BLOCK_LENGTH !== 0 || !equal(last, frame.hash)) {
-          return yield* damaged(what)
+          return yield* misfit
         }
       } else if (frame._tag === "End") {
         if (tail.length > 0) {
@@ -103,8 +113,11 @@ export const blocks = Effect.fnUntraced(
           tree.push(hash(bytes), bytes.length)
         }
         const root = tree.root()
-        if (tree.length !== writer.length() || !equal(root, frame.root)) return yield* damaged(what)
-        return { stat: yield* writer.commit, root }
+        if (tree.length !== writer.length() || !equal(root, frame.root)) return yield* misfit
+        const there = twin === undefined ? undefined : yield* twin(root)
+        if (there === undefined) return { stat: yield* writer.commit, root }
+        yield* writer.abort
+        return { stat: there, root }
       } else return yield* unexpected(frame)
     }
   },
@@ -113,47 +126,3 @@ export const blocks = Effect.fnUntraced(
       reason === "Damaged" || reason === "Changed" || reason === "Protocol" ? writer.abort : Effect.void
     )
 )
-
-/** Writes many small files as one. */
-export interface Batch {
-  readonly write: (file: SmallFile) => Effect.Effect<Stat, FilesError>
-}
-
-/** Files that are written together; as many of the largest kind are 8 MiB. */
-const BATCH_FILES = 128
-
-/** Runs in the scope. Whoever calls bounds how many wait. */
-export const batch = Effect.fnUntraced(function* (tree: Pick<FileTree, "writeSmall">) {
-  interface Job {
-    readonly file: SmallFile
-    readonly done: Deferred.Deferred<Stat, FilesError>
-  }
-  const jobs = yield* Queue.unbounded<Job>()
-  yield* Queue.takeBetween(jobs, 1, BATCH_FILES).pipe(
-    Effect.flatMap((some) =>
-      Effect.flatMap(tree.writeSmall(some.map(({ file }) => file)), (outcomes) =>
-        Effect.forEach(
-          some,
-          ({ done }, at) => {
-            const outcome = outcomes[at]
-            if (outcome === undefined) return Deferred.die(done, new Error("an outcome is missing"))
-            return Result.isSuccess(outcome)
-              ? Deferred.succeed(done, outcome.success)
-              : Deferred.fail(done, outcome.failure)
-          },
-          { discard: true }
-        )
-      )
-    ),
-    Effect.forever,
-    Effect.forkScoped
-  )
-  const made: Batch = {
-    write: Effect.fnUntraced(function* (file) {
-      const done = yield* Deferred.make<Stat, FilesError>()
-      yield* Queue.offer(jobs, { file, done })
-      return yield* Deferred.await(done)
-    })
-  }
-  return made
-})

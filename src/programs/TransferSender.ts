@@ -12,34 +12,38 @@ import type { Lane } from "./TransferLane.ts"
 
 type Hash = Primitives["hash"]
 
-export const facts = (reader: Reader): TransferFrame.Facts => ({
+export const facts = (reader: Pick<Reader, "size" | "mtimeMs" | "mode" | "version">): TransferFrame.Facts => ({
   size: reader.size,
   mtimeMs: Math.max(0, reader.mtimeMs),
   mode: reader.mode,
   fingerprint: reader.version
 })
 
-const shorter = (reader: Reader): TransferError =>
+export const shorter = (reader: Reader): TransferError =>
   new TransferError({ reason: "Changed", message: `${JSON.stringify(reader.path)}: became shorter while it was read` })
 
-/** The frames behind a `File` or `Put` whose bytes are not waited for; fails with `Changed` when they are not what was opened. */
-export const eager = Effect.fnUntraced(function* (
-  hash: Hash,
-  id: number,
+/** All of a file of one piece at most; fails with `Changed` when it is not what was opened. */
+export const whole = Effect.fnUntraced(function* (
   reader: Reader
-): Effect.fn.Return<
-  { readonly frames: ReadonlyArray<TransferFrame.Frame>; readonly root: Uint8Array; readonly bytes: Uint8Array },
-  FilesError | TransferError
-> {
+): Effect.fn.Return<Uint8Array, FilesError | TransferError> {
   const bytes = reader.size === 0 ? new Uint8Array(0) : yield* reader.readAt(0, reader.size)
   if (bytes.length !== reader.size) return yield* shorter(reader)
   yield* reader.unchanged
+  return bytes
+})
+
+/** The root of a file of one block at most. */
+export const rootOf = (hash: Hash, bytes: Uint8Array): Uint8Array => {
   const tree = new BlockTree.BlockTree(hash)
   if (bytes.length > 0) tree.push(hash(bytes), bytes.length)
-  const root = tree.root()
+  return tree.root()
+}
+
+/** The frames behind a `File` or `Put` whose bytes are not waited for. */
+export const eager = (id: number, bytes: Uint8Array, root: Uint8Array): ReadonlyArray<TransferFrame.Frame> => {
   const end: TransferFrame.Frame = { _tag: "End", id, root }
-  return { frames: bytes.length === 0 ? [end] : [{ _tag: "Data", id, bytes }, end], root, bytes }
-})
+  return bytes.length === 0 ? [end] : [{ _tag: "Data", id, bytes }, end]
+}
 
 /** One block as its pieces, with its hash where it is a whole one. */
 export const block = (id: number, bytes: Uint8Array, hash: Uint8Array): ReadonlyArray<TransferFrame.Frame> => {

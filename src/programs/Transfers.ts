@@ -9,17 +9,25 @@ import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
+import * as Delta from "../domain/Delta.ts"
 import { hex } from "../domain/protocol/Cursor.ts"
 import type { Primitives } from "../domain/protocol/Primitives.ts"
-import { FilesError } from "../domain/RemoteFile.ts"
+import { FilesError, type Stat } from "../domain/RemoteFile.ts"
+import { MAX_PATH_LENGTH } from "../domain/RemotePath.ts"
+import * as StreamHeader from "../domain/StreamHeader.ts"
 import { TransferError } from "../domain/TransferError.ts"
 import * as TransferFrame from "../domain/TransferFrame.ts"
 import { Crypto } from "../services/Crypto.ts"
+import { parsePath } from "../services/FileTree.ts"
+import * as SmallFiles from "./SmallFiles.ts"
+import * as SmallTransfers from "./SmallTransfers.ts"
+import * as TransferDelta from "./TransferDelta.ts"
 import type { Event, Item, Options } from "./TransferEvent.ts"
 import * as TransferLine from "./TransferLine.ts"
 import * as TransferPlace from "./TransferPlace.ts"
 import * as TransferReceiver from "./TransferReceiver.ts"
 import * as TransferSender from "./TransferSender.ts"
+import * as TransferTwin from "./TransferTwin.ts"
 
 /** Files on their way at a time, and those of them that are large or of unknown size. */
 const FILES = 128
@@ -36,14 +44,15 @@ interface Context {
   readonly options: Options
   readonly primitives: Primitives
   readonly line: TransferLine.Line
-  readonly batch: TransferReceiver.Batch
+  readonly small: SmallFiles.SmallFiles
   readonly place: TransferPlace.Place
   readonly large: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   readonly tell: (event: Event) => Effect.Effect<void>
 }
 
 /** Ends everything, not one file only. */
-const isFatal = ({ reason }: Failure): boolean => reason === "Lost" || reason === "Protocol" || reason === "Stopped"
+const isFatal = ({ reason }: Failure): boolean =>
+  reason === "Lost" || reason === "Protocol" || reason === "Stopped" || reason === "Idle"
 
 /** Tells of one file's progress now and then, and counts what went over the line. */
 const meter = Effect.fnUntraced(function* ({ line, tell }: Context, { from, to }: Item) {
@@ -61,8 +70,8 @@ const meter = Effect.fnUntraced(function* ({ line, tell }: Context, { from, to }
       toldBytes = offset
       return offset > 0 ? tell({ _tag: "Resuming", from, to, offset }) : Effect.void
     },
-    add: Effect.fnUntraced(function* (length: number) {
-      moved += length
+    add: Effect.fnUntraced(function* (length: number, overLine = length) {
+      moved += overLine
       bytes += length
       line.progress()
       const now = yield* Clock.currentTimeMillis
@@ -107,15 +116,17 @@ const orInTheWay = <A, R>(
         : Effect.fail(error)
   })
 
-const localRoot = ({ options: { local }, primitives }: Context, path: string) =>
-  Effect.scoped(
-    Effect.flatMap(local.open(path), (reader) => Effect.map(TransferSender.digest(primitives.hash, reader), hex))
-  )
+const localDigest = ({ options: { local }, primitives }: Context, path: string) =>
+  Effect.scoped(Effect.flatMap(local.open(path), (reader) => TransferSender.digest(primitives.hash, reader)))
+
+const localRoot = (context: Context, path: string) => Effect.map(localDigest(context, path), hex)
+
+const NEVER = Effect.succeed(false)
 
 const getFile = Effect.fnUntraced(function* (context: Context, item: Item) {
-  const { batch, line, options, place, primitives, tell } = context
+  const { line, options, place, primitives, small, tell } = context
   const { from, to } = item
-  if (item.size !== undefined && item.mtimeMs !== undefined && options.checksum !== true) {
+  if (item.size !== undefined && item.mtimeMs !== undefined && item.isNew !== true && options.checksum !== true) {
     const there = yield* Effect.option(options.local.stat(to))
     if (there._tag === "Some" && there.value.kind === "file") {
       const { mtimeMs, size } = there.value
@@ -124,109 +135,184 @@ const getFile = Effect.fnUntraced(function* (context: Context, item: Item) {
   }
   const measured = yield* meter(context, item)
   let isStarted = false
-  const event = yield* line.use((slot) =>
-    Effect.gen(function* () {
-      yield* slot.lane.send({ _tag: "Want", id: slot.id, path: from })
-      const file = yield* slot.next
-      if (file._tag !== "File") return yield* TransferReceiver.unexpected(file)
-      const { facts } = file
-      const { size } = facts
-      if (size === undefined) return yield* TransferReceiver.unexpected(file)
-      const about = { mtimeMs: facts.mtimeMs, mode: facts.mode, parents: true }
-      if (TransferFrame.isEager(facts)) {
-        const { bytes, root } = yield* TransferReceiver.eager(primitives, from, size, slot.next)
-        const isSame = Effect.map(localRoot(context, to), (other) => other === hex(root))
-        const outcome = yield* place(item, facts, isSame, (conflict) =>
-          orInTheWay(
-            context,
-            to,
-            Effect.map(batch.write({ ...about, path: to, bytes, conflict }), ({ path }) => ({ path, root }))
+  /** Placed here although the line was lost before anybody knew. */
+  let placed: Stat | undefined
+  const attempt = (delta: TransferDelta.Try) =>
+    line.use((slot) =>
+      Effect.gen(function* () {
+        if (placed !== undefined) {
+          const { path, size } = placed
+          const root = yield* localDigest(context, path)
+          return settled(item, size, measured.moved(), { _tag: "Written", value: { path, root } })
+        }
+        yield* slot.lane.send({ _tag: "Want", id: slot.id, path: from })
+        const file = yield* slot.next
+        if (file._tag !== "File") return yield* TransferReceiver.unexpected(file)
+        const { facts } = file
+        const { size } = facts
+        if (size === undefined) return yield* TransferReceiver.unexpected(file)
+        const about = { mtimeMs: facts.mtimeMs, mode: facts.mode, parents: true }
+        if (TransferFrame.isEager(facts)) {
+          const { bytes, root } = yield* TransferReceiver.eager(primitives, from, size, slot.next)
+          const isSame = Effect.map(localRoot(context, to), (other) => other === hex(root))
+          const write = Effect.fnUntraced(function* (conflict: TransferFrame.Conflict) {
+            const sought = { size, root }
+            const twin =
+              conflict === "rename" ? yield* TransferTwin.find(options.local, primitives, to, sought) : undefined
+            const { path } = twin ?? (yield* small.write({ ...about, path: to, bytes, conflict }))
+            return { path, root }
+          })
+          const outcome = yield* place(item, facts, isSame, (conflict) => orInTheWay(context, to, write(conflict)))
+          line.progress()
+          return settled(item, size, bytes.length, outcome)
+        }
+        const { digest, local } = options
+        let rule: TransferFrame.Conflict = "fail"
+        const isSame =
+          digest === undefined
+            ? undefined
+            : Effect.zipWith(localRoot(context, to), digest(from), (a, b) => a === b, { concurrent: true })
+        const outcome = yield* place(item, facts, isSame, (conflict) => {
+          rule = conflict
+          return orInTheWay(context, to, local.write(to, { ...about, size, conflict, fingerprint: facts.fingerprint }))
+        })
+        if (outcome._tag !== "Written") return settled(item, size, 0, outcome)
+        const writer = {
+          ...outcome.value,
+          // Whoever notices that the line is lost waits for it.
+          commit: Effect.uninterruptible(
+            Effect.tap(outcome.value.commit, (stat) =>
+              Effect.sync(() => {
+                placed = stat
+              })
+            )
           )
+        }
+        if (!isStarted) yield* tell({ _tag: "Started", from, to, size })
+        isStarted = true
+        yield* measured.start(writer.resumed, size)
+        const isLong = slot.version >= StreamHeader.FILES_DELTAS && size - writer.resumed >= Delta.MIN_LENGTH
+        const old = delta.isWanted && isLong ? yield* TransferDelta.old(local, to, rule, size) : undefined
+        if (old !== undefined) {
+          delta.isUsed = true
+          yield* TransferDelta.offer(slot.lane, primitives.hash, slot.id, old)
+        }
+        const { root, stat } = yield* TransferReceiver.blocks(
+          slot.lane,
+          primitives,
+          slot.id,
+          from,
+          size,
+          writer,
+          slot.next,
+          measured.add,
+          { old }
         )
-        line.progress()
-        return settled(item, size, bytes.length, outcome)
-      }
-      const { digest } = options
-      const isSame =
-        digest === undefined
-          ? undefined
-          : Effect.zipWith(localRoot(context, to), digest(from), (a, b) => a === b, { concurrent: true })
-      const outcome = yield* place(item, facts, isSame, (conflict) =>
-        orInTheWay(context, to, options.local.write(to, { ...about, size, conflict, fingerprint: facts.fingerprint }))
-      )
-      if (outcome._tag !== "Written") return settled(item, size, 0, outcome)
-      const writer = outcome.value
-      if (!isStarted) yield* tell({ _tag: "Started", from, to, size })
-      isStarted = true
-      yield* measured.start(writer.resumed, size)
-      const { root, stat } = yield* TransferReceiver.blocks(
-        slot.lane,
-        primitives,
-        slot.id,
-        from,
-        size,
-        writer,
-        slot.next,
-        measured.add
-      )
-      return settled(item, size, measured.moved(), { _tag: "Written", value: { path: stat.path, root } })
-    })
-  )
-  yield* tell(event)
+        return settled(item, size, measured.moved(), { _tag: "Written", value: { path: stat.path, root } })
+      })
+    )
+  const isLarge = item.size === undefined || item.size >= Delta.MIN_LENGTH
+  yield* tell(yield* TransferDelta.orWhole(isLarge ? (options.delta ?? NEVER) : NEVER, attempt))
 })
 
 /** What the server says in the end about a file that it was given. */
-const answered = <A>(frame: TransferFrame.Frame, value: A) => {
-  if (frame._tag === "Done")
-    return Effect.succeed({ _tag: "Written" as const, value: { path: frame.path, root: value } })
+const answered = (
+  frame: TransferFrame.Frame,
+  root: Uint8Array
+): Effect.Effect<TransferPlace.Outcome<{ readonly path: string; readonly root: Uint8Array }>, TransferError> => {
+  if (frame._tag === "Done") return Effect.succeed({ _tag: "Written", value: { path: frame.path, root } })
   if (frame._tag !== "Conflict") return Effect.fail(TransferReceiver.unexpected(frame))
-  return Effect.succeed({ _tag: "InTheWay" as const, target: frame })
+  return Effect.succeed({ _tag: "InTheWay", target: frame })
 }
 
-const putFile = Effect.fnUntraced(function* (context: Context, item: Item) {
+/** Whether the server's file has this root, where that can be asked. */
+const isSameThere = ({ options: { digest } }: Context, { to }: Item, root: Effect.Effect<Uint8Array, Failure>) =>
+  digest === undefined ? undefined : Effect.zipWith(root, digest(to), (a, b) => hex(a) === b, { concurrent: true })
+
+/** A file of one piece, which is in memory. */
+const putWhole = Effect.fnUntraced(function* (
+  context: Context,
+  item: Item,
+  facts: TransferFrame.Facts,
+  bytes: Uint8Array
+) {
+  const { line, place, primitives, tell } = context
+  const root = TransferSender.rootOf(primitives.hash, bytes)
+  const outcome = yield* place(item, facts, isSameThere(context, item, Effect.succeed(root)), (conflict) =>
+    line.use(({ id, lane, next }) => {
+      const put: TransferFrame.Frame = { _tag: "Put", id, facts, conflict, path: item.to }
+      return lane.send(put, ...TransferSender.eager(id, bytes, root)).pipe(
+        Effect.andThen(next),
+        Effect.flatMap((answer) => answered(answer, root))
+      )
+    })
+  )
+  line.progress()
+  yield* tell(settled(item, bytes.length, bytes.length, outcome))
+})
+
+const isSmall = ({ size }: Item): boolean => size !== undefined && size <= TransferFrame.PIECE_LENGTH
+
+const putFile = (context: Context, item: Item) =>
+  isSmall(item)
+    ? Effect.flatMap(context.small.read(item.from), (found) =>
+        found.bytes === undefined
+          ? putLarge(context, item)
+          : putWhole(context, item, TransferSender.facts(found), found.bytes)
+      )
+    : putLarge(context, item)
+
+/** A file of any length. */
+const putLarge = Effect.fnUntraced(function* (context: Context, item: Item) {
   const { line, options, place, primitives, tell } = context
   const { hash } = primitives
   const { from, to } = item
   const reader = yield* options.local.open(from)
   const facts = TransferSender.facts(reader)
   const { size } = reader
-  const { digest } = options
-  const isSame = (root: Effect.Effect<Uint8Array, Failure>) =>
-    digest === undefined ? undefined : Effect.zipWith(root, digest(to), (a, b) => hex(a) === b, { concurrent: true })
   if (TransferFrame.isEager(facts)) {
-    const { bytes, root } = yield* TransferSender.eager(hash, 0, reader)
-    const outcome = yield* place(item, facts, isSame(Effect.succeed(root)), (conflict) =>
-      line.use(({ id, lane, next }) =>
-        Effect.gen(function* () {
-          const put: TransferFrame.Frame = { _tag: "Put", id, facts, conflict, path: to }
-          const end: TransferFrame.Frame = { _tag: "End", id, root }
-          yield* bytes.length === 0 ? lane.send(put, end) : lane.send(put, { _tag: "Data", id, bytes }, end)
-          return yield* answered(yield* next, root)
-        })
-      )
-    )
-    line.progress()
-    return yield* tell(settled(item, size, bytes.length, outcome))
+    return yield* putWhole(context, item, facts, yield* TransferSender.whole(reader))
   }
   const measured = yield* meter(context, item)
   yield* tell({ _tag: "Started", from, to, size })
-  const outcome = yield* place(item, facts, isSame(TransferSender.digest(hash, reader)), (conflict) =>
-    line.use(({ id, lane, next }) =>
+  /** Of what was sent whole, although nobody may have heard what became of it. */
+  let whole: Uint8Array | undefined
+  const attempt = (conflict: TransferFrame.Conflict) => (delta: TransferDelta.Try) =>
+    line.use(({ id, lane, next, own, version }) =>
       Effect.gen(function* () {
-        yield* lane.send({ _tag: "Put", id, facts, conflict, path: to })
-        const accept = yield* next
-        if (accept._tag !== "Accept") return yield* answered(accept, new Uint8Array(0))
+        const isNew = version >= StreamHeader.FILES_DELTAS
+        const put: TransferFrame.Frame = { _tag: "Put", id, facts, conflict, path: to }
+        if (isNew && delta.isWanted) yield* lane.send({ ...put, chunks: true })
+        else if (isNew && conflict === "rename" && whole !== undefined) yield* lane.send({ ...put, root: whole })
+        else yield* lane.send(put)
+        const { frame: accept, table } = yield* TransferDelta.listen(next)
+        delta.isUsed = table !== undefined
+        if (accept._tag === "Done" && whole === undefined) return yield* TransferReceiver.unexpected(accept)
+        if (accept._tag !== "Accept") return yield* answered(accept, whole ?? new Uint8Array(0))
         yield* measured.start(accept.offset, size)
         let root: Uint8Array | undefined
-        const sending = Effect.map(TransferSender.blocks(lane, hash, id, reader, accept, measured.add), (it) => {
+        const sent =
+          table === undefined
+            ? TransferSender.blocks(lane, hash, id, reader, accept, measured.add)
+            : TransferDelta.blocks(lane, hash, id, reader, accept, table, measured.add)
+        const sending = Effect.map(sent, (it) => {
           root = it
+          whole = it
         })
         // The server may give the file up at any time: its disk is full, say.
-        const last = yield* Effect.raceFirst(Effect.andThen(sending, Effect.never), next)
+        const last = yield* Effect.raceFirst(Effect.andThen(own(sending), Effect.never), next)
         if (root === undefined && last._tag === "Done") return yield* TransferReceiver.unexpected(last)
         return yield* answered(last, root ?? new Uint8Array(0))
       })
     )
+  const outcome = yield* place(
+    item,
+    facts,
+    isSameThere(context, item, TransferSender.digest(hash, reader)),
+    (conflict) => {
+      const isDelta = typeof conflict === "object" && size >= Delta.MIN_LENGTH
+      return TransferDelta.orWhole(isDelta ? (options.delta ?? NEVER) : NEVER, attempt(conflict))
+    }
   )
   yield* tell(settled(item, size, measured.moved(), outcome))
 }, Effect.scoped)
@@ -245,10 +331,17 @@ const putFolder = ({ line, tell }: Context, { to }: Item) =>
     )
     .pipe(Effect.andThen(tell({ _tag: "Folder", to })))
 
+/** A path that no frame can carry would cost all files their stream. */
+const sayable = ({ from, to }: Item): Effect.Effect<unknown, FilesError> =>
+  Math.max(from.length, to.length) * 3 <= MAX_PATH_LENGTH ? Effect.void : Effect.andThen(parsePath(from), parsePath(to))
+
 /** Deals with all items; the line is given up when whoever takes the events stops. */
 const run = (
   options: Options,
   items: Stream.Stream<Item, TransferError>,
+  /** What goes by the bundle, and how. */
+  isPlain: (item: Item) => boolean,
+  bundle: SmallTransfers.Bundled,
   file: (context: Context, item: Item) => Effect.Effect<void, Failure>,
   folder: (context: Context, item: Item) => Effect.Effect<void, Failure>
 ): Stream.Stream<Event, TransferError, Crypto> =>
@@ -259,6 +352,8 @@ const run = (
       const line = yield* TransferLine.make({
         open: options.open,
         retries: options.retries,
+        version: StreamHeader.FILES_DELTAS,
+        idleMs: options.idleMs,
         reconnecting: (message) => tell({ _tag: "Reconnecting", message })
       })
       const large = yield* Semaphore.make(LARGE)
@@ -266,27 +361,37 @@ const run = (
         options,
         primitives,
         line,
-        batch: yield* TransferReceiver.batch(options.local),
+        small: yield* SmallFiles.make(options.local),
         place: yield* TransferPlace.make(options),
         large: large.withPermit,
         tell
       }
       const one = (item: Item): Effect.Effect<void, TransferError> => {
         if (item.kind === "folder") return failing(item, folder(context, item))
-        const isSmall = item.size !== undefined && item.size <= TransferFrame.PIECE_LENGTH
         const whole = failing(item, file(context, item))
-        return isSmall ? whole : context.large(whole)
+        return isSmall(item) ? whole : context.large(whole)
       }
-      const failing = ({ from, to }: Item, effect: Effect.Effect<void, Failure>) =>
-        effect.pipe(
+      const failing = (item: Item, effect: Effect.Effect<void, Failure>) =>
+        Effect.andThen(sayable(item), effect).pipe(
           Effect.retry({ schedule: BUSY, while: ({ reason }) => reason === "Busy" }),
           Effect.catch((error) =>
             error instanceof TransferError && isFatal(error)
               ? Effect.fail(error)
-              : tell({ _tag: "Failed", from, to, reason: error.reason, message: error.message })
+              : tell({ _tag: "Failed", from: item.from, to: item.to, reason: error.reason, message: error.message })
           )
         )
-      yield* Stream.runDrain(Stream.mapEffect(items, one, { concurrency: FILES, unordered: true }))
+      const going = yield* Semaphore.make(FILES)
+      const bundled = { local: options.local, primitives, line, tell }
+      const some = (items: ReadonlyArray<Item>): Effect.Effect<void, TransferError> => {
+        const [only] = items
+        const work =
+          items.length === 1 && only !== undefined
+            ? one(only)
+            : Effect.flatMap(bundle(bundled, items), Effect.forEach(one, { concurrency: "unbounded", discard: true }))
+        return going.withPermits(items.length)(work)
+      }
+      const bundles = SmallTransfers.bundles(items, isPlain)
+      yield* Stream.runDrain(Stream.mapEffect(bundles, some, { concurrency: FILES, unordered: true }))
       yield* Queue.end(queue)
     }),
     { bufferSize: 64, strategy: "suspend" }
@@ -294,8 +399,8 @@ const run = (
 
 /** Brings files from the server. `options.local` is the folder that `Item.to` lies below. */
 export const get = (options: Options, items: Stream.Stream<Item, TransferError>) =>
-  run(options, items, getFile, getFolder)
+  run(options, items, ({ isNew }) => isNew === true, SmallTransfers.get, getFile, getFolder)
 
 /** Brings files to the server. `options.local` is the folder that `Item.from` lies below. */
 export const put = (options: Options, items: Stream.Stream<Item, TransferError>) =>
-  run(options, items, putFile, putFolder)
+  run(options, items, () => true, SmallTransfers.put, putFile, putFolder)

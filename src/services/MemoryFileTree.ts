@@ -141,6 +141,21 @@ export const make = (base: Readonly<Record<string, MemoryNode>> = {}): FileTree 
     } satisfies Reader
   })
 
+  const readSmall = (paths: ReadonlyArray<string>, longest: number) =>
+    Effect.forEach(paths, (path) =>
+      Effect.result(
+        Effect.gen(function* () {
+          const parsed = yield* parsePath(path)
+          const node = yield* find(parsed)
+          if (node.kind !== "file") return yield* failure("NotAFile", parsed)
+          const { mode, mtimeMs, version } = node
+          const size = node.bytes.length
+          const bytes = size <= Math.min(longest, MAX_READ_LENGTH) ? node.bytes.slice() : undefined
+          return { path: RemotePath.format(parsed), size, mtimeMs, mode, version, bytes }
+        })
+      )
+    )
+
   /** Gives bytes a name by the rule. */
   const place = Effect.fnUntraced(function* (path: Path, bytes: Uint8Array, options: Omit<WriteOptions, "size">) {
     const folder = yield* enter(path.slice(0, -1))
@@ -167,7 +182,8 @@ export const make = (base: Readonly<Record<string, MemoryNode>> = {}): FileTree 
     const ended = Effect.suspend(() => (isOpen ? Effect.void : failure("Changed", parsed, "this write has ended")))
     const close = (keep: boolean) =>
       Effect.sync(() => {
-        if (isOpen && keep && key !== undefined && chunks.length > 0) parts.set(key, { chunks, hashes })
+        if (isOpen && keep && key !== undefined && chunks.length > 0)
+          parts.set(key, { chunks, hashes: hashes.slice(0, chunks.length) })
         isOpen = false
       })
     yield* Effect.addFinalizer(() => close(true))
@@ -320,6 +336,7 @@ export const make = (base: Readonly<Record<string, MemoryNode>> = {}): FileTree 
       return parsed.length > 0 ? usage : new Usage({ ...usage, folders: usage.folders - 1 })
     }),
     open,
+    readSmall,
     write,
     writeSmall,
     mkdir,

@@ -19,6 +19,8 @@ const SAMPLES: ReadonlyArray<TransferFrame.Frame> = [
   { _tag: "Put", id: 3, facts, conflict: "replace", path: "x" },
   { _tag: "Put", id: 4, facts: { ...facts, size: 2 ** 53 - 1 }, conflict: "rename", path: `/${"x".repeat(4095)}` },
   { _tag: "Put", id: 5, facts, conflict: { version: "0".repeat(128) }, path: "" },
+  { _tag: "Put", id: 5, facts, conflict: { version: "ab" }, path: "/v", chunks: true },
+  { _tag: "Put", id: 5, facts, conflict: "rename", path: "/r", root: hash },
   { _tag: "Folder", id: 6, path: "/f" },
   { _tag: "Accept", id: 7, offset: 262_144, state: new Uint8Array(33).fill(1) },
   { _tag: "Accept", id: 7, offset: 0, state: new Uint8Array(0) },
@@ -29,7 +31,9 @@ const SAMPLES: ReadonlyArray<TransferFrame.Frame> = [
   { _tag: "Done", id: 11, path: "/a (2).txt" },
   { _tag: "Conflict", id: 12, kind: "folder", size: 0, mtimeMs: 5, version: "" },
   { _tag: "Conflict", id: 12, kind: "file", size: 9, mtimeMs: 5, version: "ab" },
-  { _tag: "Fail", id: 13, reason: "Damaged", message: "it is — broken" }
+  { _tag: "Fail", id: 13, reason: "Damaged", message: "it is — broken" },
+  { _tag: "Chunks", id: 14, bits: 13, list: new Uint8Array(60_000).fill(4) },
+  { _tag: "Copy", id: 15, offset: 2 ** 40 + 1, length: 262_144 }
 ]
 
 const WHOLE = concat(...SAMPLES.map(TransferFrame.encode))
@@ -72,12 +76,30 @@ describe("TransferFrame", () => {
       const bytes = TransferFrame.encode(sample)
       const head = 1 + (1 << ((bytes[1] as number) >> 6))
       const type = bytes[0] as number
-      const fixed = ["File", "Block", "End", "Conflict"].includes(sample._tag)
+      const fixed = ["File", "Block", "End", "Conflict", "Copy"].includes(sample._tag)
       if (!fixed) continue
       for (let end = head; end < bytes.length; end++) {
         assert.isUndefined(TransferFrame.decode(type, bytes.subarray(head, end)), `${sample._tag} at ${end}`)
       }
       assert.isUndefined(TransferFrame.decode(type, concat(bytes.subarray(head), Uint8Array.of(0))), sample._tag)
+    }
+  })
+
+  it("takes no time that no date can say", () => {
+    for (const sample of SAMPLES) {
+      const late = 8_640_000_000_000_000
+      const at = (mtimeMs: number) => {
+        const frame =
+          sample._tag === "File" || sample._tag === "Put"
+            ? { ...sample, facts: { ...sample.facts, mtimeMs } }
+            : sample._tag === "Conflict"
+              ? { ...sample, mtimeMs }
+              : undefined
+        return frame === undefined ? undefined : new TransferFrame.Frames().push(TransferFrame.encode(frame))
+      }
+      if (at(0) === undefined) continue
+      assert.strictEqual(at(late)?.length, 1, sample._tag)
+      assert.isUndefined(at(late + 1), sample._tag)
     }
   })
 

@@ -162,6 +162,11 @@ describe.skipIf(!posix)("FileTree on the disk", () => {
       const tree = yield* make(at)
       for (const name of ["file", "folder", "device", "fifo"]) {
         assert.strictEqual(yield* reason(tree.open(name)), "NotAFile")
+        const reads = yield* tree.readSmall([name, `${name}/canary`], 100)
+        assert.deepStrictEqual(
+          reads.map((read) => (Result.isFailure(read) ? read.failure.reason : read.success)),
+          ["NotAFile", "NotAFolder"]
+        )
         assert.strictEqual(yield* reason(put(tree, name, bytesOf("x"), { conflict: "replace" })), "NotAFile")
         assert.strictEqual(yield* reason(tree.copy(name, "c")), "NotAFile")
         assert.strictEqual(yield* reason(tree.open(`${name}/canary`)), "NotAFolder")

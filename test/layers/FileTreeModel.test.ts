@@ -57,6 +57,18 @@ const draw = (pick: (count: number) => number): readonly [string, Operation] => 
     [`move ${to}`, (tree) => tree.move(path, to, { conflict })],
     [`copy ${to}`, (tree) => tree.copy(path, to, { conflict })],
     ["get", (tree) => Effect.map(get(tree, path), hex)],
+    [
+      `get small ${to}`,
+      (tree) =>
+        Effect.map(tree.readSmall([path, to], 70_000), (outcomes) =>
+          outcomes.map((outcome) =>
+            Result.match(outcome, {
+              onSuccess: ({ bytes, path, size }) => `${path} ${size} ${bytes === undefined ? "" : hex(bytes)}`,
+              onFailure: ({ reason }) => reason
+            })
+          )
+        )
+    ],
     ["stat", (tree) => tree.stat(path)],
     ["usage", (tree) => tree.usage(path)],
     ["list", (tree) => tree.list(path)],

@@ -34,12 +34,19 @@ const program = Effect.gen(function* () {
         const found = yield* reader.readAt(0, 100)
         if (Buffer.from(found).includes("canary")) count("CANARY")
       })
+    const readSmall = Effect.gen(function* () {
+      for (const outcome of yield* tree.readSmall(["in/deep/canary", "in/deep/inside"], 100)) {
+        const { bytes = new Uint8Array(0) } = yield* Effect.fromResult(outcome)
+        if (Buffer.from(bytes).includes("canary")) count("CANARY")
+      }
+    })
     const small = Effect.flatMap(tree.writeSmall([{ path: `in/${name}`, bytes, conflict: "replace" }]), ([outcome]) =>
       outcome === undefined ? Effect.void : Effect.fromResult(outcome)
     )
     const operations: Readonly<Record<string, Effect.Effect<unknown, FilesError, Scope.Scope>>> = {
       write: write(`in/deep/${name}`),
       small,
+      readSmall,
       read: read("in/deep/canary"),
       list: tree.list("in/deep"),
       walk: tree.walk("in"),

@@ -5,6 +5,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { FilesError } from "../../src/domain/RemoteFile.ts"
 import * as RemoteFilesNode from "../../src/layers/RemoteFilesNode.ts"
@@ -75,9 +76,15 @@ describe.skipIf(process.platform === "win32")("FileTree: walls", () => {
             Effect.flatMap(tree.writeSmall([{ path, bytes: bytesOf("x"), conflict: "replace" }]), ([outcome]) =>
               outcome === undefined ? Effect.void : Effect.fromResult(outcome)
             )
+          const smallRead = (path: string) =>
+            Effect.map(tree.readSmall([path], 1000), ([outcome]) => {
+              const bytes = outcome !== undefined && Result.isSuccess(outcome) ? outcome.success.bytes : undefined
+              return new TextDecoder().decode(bytes)
+            })
           for (const path of paths) {
             const operations: ReadonlyArray<Effect.Effect<unknown, FilesError, Scope.Scope>> = [
               tree.open(path),
+              smallRead(path),
               put(tree, path, bytesOf("x"), { conflict: "replace" }),
               small(path),
               tree.walk(path, { limit: 1 }),

@@ -2,6 +2,7 @@
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Here from "./Here.ts"
 import { assertFails, assertNoStacks, type Result, Tiers, tree, World } from "./Tiers.ts"
 
 const lists = Path.resolve(import.meta.dirname, "../../../shared/vectors/path-traversal")
@@ -45,8 +46,16 @@ describe("files", () => {
     await world.end()
   })
 
-  const files = (args: ReadonlyArray<string>, input?: string): Promise<Result> =>
-    world.run(["files", ...args], { env: { CLAWCHAT_HOME: home }, ...(input === undefined ? {} : { input }) })
+  let said = ""
+  /** In a process of its own where it has an input. */
+  const files = async (args: ReadonlyArray<string>, input?: string): Promise<Result> => {
+    if (input !== undefined) return world.run(["files", ...args], { env: { CLAWCHAT_HOME: home }, input })
+    const result = await Here.run(["files", "--home", home, ...args])
+    said += result.stdout + result.stderr
+    return result
+  }
+  const apart = (args: ReadonlyArray<string>): Promise<Result> =>
+    world.run(["files", ...args], { env: { CLAWCHAT_HOME: home } })
   const ok = async (args: ReadonlyArray<string>, input?: string): Promise<Result> => {
     const result = await files(args, input)
     assert.strictEqual(result.code, 0, `files ${args.join(" ")}: ${JSON.stringify(result)}`)
@@ -70,6 +79,9 @@ describe("files", () => {
     lay(`${base}/look`, { "a.txt": "one", "b.md": "three", "sub/c.txt": "12345", "sub/\u6f22\u5b57.txt": "x" })
     const names = async (...args: ReadonlyArray<string>) => (await ok(["ls", "--quiet", ...args])).stdout
     assert.strictEqual(await names("look"), "a.txt\nb.md\nsub/\n")
+    const alone = await apart(["ls", "--quiet", "look"])
+    assert.deepStrictEqual([alone.code, alone.stdout, alone.stderr], [0, "a.txt\nb.md\nsub/\n", ""])
+    assertFails(await apart(["cat", "look/nothing"]), 3, /no such file/)
     assert.strictEqual(await names("look/*.txt", "look/sub"), "look/a.txt\nlook/sub/c.txt\nlook/sub/\u6f22\u5b57.txt\n")
     assert.strictEqual(await names("-r", "look"), "a.txt\nb.md\nsub/\nsub/c.txt\nsub/\u6f22\u5b57.txt\n")
     assert.strictEqual(
@@ -112,7 +124,7 @@ describe("files", () => {
 
   it("pipes: put - takes standard input, get to - gives it back", async () => {
     await ok(["put", "-", "pipe.txt"], "through a pipe\n")
-    assert.strictEqual((await ok(["get", "pipe.txt", "-"])).stdout, "through a pipe\n")
+    assert.strictEqual((await apart(["get", "pipe.txt", "-"])).stdout, "through a pipe\n")
     assertFails(await files(["put", "-", "pipe.txt"], "again"), 1, /there already: give --conflict/)
     await ok(["put", "-", "pipe.txt", "--conflict", "overwrite"], "again")
     assert.strictEqual(Fs.readFileSync(`${base}/pipe.txt`, "utf8"), "again")
@@ -190,7 +202,7 @@ describe("files", () => {
     Fs.symlinkSync(tiers.home, Path.join(base, "link"))
     const all = waysOut(canary)
     for (const [verb, ...more] of [["ls"], ["du"], ["rm", "-r", "--forever"]] as const) {
-      const result = await files([verb, ...more, "--", ...all])
+      const result = await apart([verb, ...more, "--", ...all])
       assert.notStrictEqual(result.code, 0, verb)
       assert.notInclude(result.stdout, "canary", verb)
     }
@@ -211,6 +223,6 @@ describe("files", () => {
   })
 
   it("says nothing that a programmer alone could read", () => {
-    assertNoStacks(world.output())
+    assertNoStacks(world.output() + said)
   })
 })

@@ -100,6 +100,37 @@ describe("limits of files", () => {
     assert.match(piped.stderr, /no space|do not fit/)
     assert.deepStrictEqual(tree(disk), {})
     assert.strictEqual((await put(world.path("small"))).code, 0)
+    // What stands there stays, whole, when what is to take its place does not fit.
+    const replacing = await put("--conflict", "overwrite", world.path("big"), "small")
+    assert.strictEqual(replacing.code, 1, JSON.stringify(replacing))
+    assert.deepStrictEqual(tree(disk), { small: "small" })
+    await server.stop()
+    Fs.rmSync(Path.join(disk, "small"))
+  })
+
+  it(`more than this host's disk has${canMount ? "" : " (skipped: needs root on Linux)"}`, {
+    skip: !canMount
+  }, async () => {
+    assert.isTrue(isMounted)
+    const base = world.path("plenty")
+    Fs.mkdirSync(base)
+    Fs.copyFileSync(world.path("big"), Path.join(base, "big"))
+    for (let i = 0; i < 80; i++) Fs.writeFileSync(Path.join(base, `${i}`), Buffer.alloc(60_000, 1))
+    const server = await serve([], base)
+    Fs.writeFileSync(Path.join(disk, "big"), "old")
+    const refused = await files("get", "--conflict", "overwrite", "big", disk)
+    assert.strictEqual(refused.code, 1, JSON.stringify(refused))
+    assert.match(refused.stderr, /no space|do not fit/)
+    assert.deepStrictEqual(tree(disk), { big: "old" })
+    // Small ones are written until there is no room: those are whole, of the others nothing is there.
+    const many = await files("get", "-r", "--quiet", "/", Path.join(disk, "many"))
+    assert.strictEqual(many.code, 1, JSON.stringify(many))
+    assert.match(many.stderr, /no space|do not fit/)
+    const { big, ...rest } = tree(disk)
+    assert.strictEqual(big, "old")
+    const whole = Object.values(rest).filter((content) => content !== "folder")
+    assert.isAbove(whole.length, 20)
+    for (const content of whole) assert.strictEqual(content.length, 60_000)
     await server.stop()
   })
 })

@@ -170,6 +170,61 @@ describe("FileWalk", () => {
     })
   )
 
+  it.effect("a server that answers about another path than was asked for is not believed", () =>
+    Effect.gen(function* () {
+      const stat = (path: string): FileWalk.Pages<FilesError>["stat"] => {
+        return () => Effect.succeed(new Stat({ path, ...facts("file") }))
+      }
+      // What it says would be the name on this host.
+      for (const path of ["/.profile", "/../x", "/a/notes.txt", "notes.txt", ""]) {
+        const told = FileWalk.expand({ ...store().pages, stat: stat(path) }, "notes.txt")
+        assert.strictEqual((yield* reason(told))[0], "Io", path)
+      }
+      for (const text of ["notes.txt", "/notes.txt", "./notes.txt", "/notes.txt/"]) {
+        const [match] = yield* FileWalk.expand({ ...store().pages, stat: stat("/notes.txt") }, text)
+        assert.strictEqual(match?.path, "/notes.txt")
+      }
+    })
+  )
+
+  it.effect(
+    "pages without an entry, names without number, paths without measure, folders without ground: all end",
+    () =>
+      Effect.gen(function* () {
+        const entry = new Entry({ name: "a", ...facts("folder") })
+        let pages = 0
+        const list: FileWalk.Pages<FilesError>["list"] = () =>
+          Effect.sync(() => new Page({ entries: pages++ === 0 ? [entry] : [], unnamed: 0, cursor: "a" }))
+        assert.strictEqual((yield* reason(FileWalk.list({ ...store().pages, list }, "/")))[0], "Io")
+        assert.isAtMost(pages, 2)
+
+        const walk = (unnamed: number): FileWalk.Pages<FilesError>["walk"] => {
+          return () => Effect.succeed(new Walk({ entries: [], unnamed, unread: [] }))
+        }
+        const left: Array<unknown> = []
+        const many = { ...store().pages, walk: walk(Number.MAX_SAFE_INTEGER) }
+        yield* Stream.runDrain(FileWalk.below(many, "/", "", (...all) => left.push(all)))
+        assert.deepStrictEqual(left, [["/", "unnamed", Number.MAX_SAFE_INTEGER]])
+
+        let page = 0
+        const long: FileWalk.Pages<FilesError>["walk"] = () =>
+          Effect.sync(() => {
+            const start = String(page++).padStart(9, "0")
+            const path = `${start}${`/${"n".repeat(255)}`.repeat(15)}`
+            return { entries: [{ path, ...facts("folder") }], unnamed: 0, unread: [], cursor: "c" }
+          })
+        assert.strictEqual((yield* reason(FileWalk.tree({ ...store().pages, walk: long }, "/")))[0], "TooMany")
+        assert.isBelow(page, 40_000)
+
+        const deep: FileWalk.Pages<FilesError>["list"] = () =>
+          Effect.succeed(new Page({ entries: [entry], unnamed: 0 }))
+        const none: FileWalk.Pages<FilesError>["stat"] = (path) =>
+          Effect.fail(new FilesError({ reason: "NotFound", message: path }))
+        const found = FileWalk.expand({ ...store().pages, list: deep, stat: none }, "**/x")
+        assert.strictEqual((yield* reason(found))[0], "NotFound")
+      })
+  )
+
   it.effect("a list without end ends", () =>
     Effect.gen(function* () {
       let page = 0

@@ -40,7 +40,15 @@ describe("Files", () => {
         yield* Effect.flip(decode({ entries: [{ ...entry, name }], unnamed: 0 }))
         yield* Effect.flip(decode({ entries: [entry], unnamed: 0, cursor: name }))
       }
-      for (const wrong of [{ size: -1 }, { size: 1.5 }, { mode: 0o1777 }, { kind: "door" }, { mtimeMs: Number.NaN }])
+      for (const wrong of [
+        { size: -1 },
+        { size: 1.5 },
+        { mode: 0o1777 },
+        { kind: "door" },
+        { mtimeMs: Number.NaN },
+        { mtimeMs: 9e15 },
+        { mtimeMs: -9e15 }
+      ])
         yield* Effect.flip(decode({ entries: [{ ...entry, ...wrong }], unnamed: 0 }))
     })
   )

@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
 import * as RpcClientError from "effect/rpc/RpcClientError"
+import * as Schema from "effect/Schema"
 import * as Socket from "effect/socket/Socket"
 import { ControlError } from "../../src/domain/ControlRpc.ts"
 import * as Tier from "../../src/programs/cli/Tier.ts"
@@ -18,6 +20,9 @@ describe("LostLine", () => {
     const transport = new TransportError({ reason: "Closed", message: "closed" })
     for (const error of [lost, read, socket, transport]) assert.strictEqual(LostLine.sentence(error), LostLine.LOST)
     assert.strictEqual(LostLine.sentence(strange), LostLine.NOT_UNDERSTOOD)
+    // An answer of another shape.
+    const misfit = Effect.runSync(Effect.flip(Schema.decodeUnknownEffect(Schema.Int)("x")))
+    assert.strictEqual(LostLine.sentence(misfit), LostLine.NOT_UNDERSTOOD)
     for (const other of [new Error("x"), "x", undefined, new ControlError({ reason: "Denied", message: "no" })]) {
       assert.strictEqual(LostLine.sentence(other), undefined)
     }

@@ -13,6 +13,7 @@ import * as TransferClaims from "../../src/programs/TransferClaims.ts"
 import type { Event } from "../../src/programs/TransferEvent.ts"
 import * as TransferLane from "../../src/programs/TransferLane.ts"
 import * as Transfers from "../../src/programs/Transfers.ts"
+import type { FileTree } from "../../src/services/FileTree.ts"
 import * as MemoryFileTree from "../../src/services/MemoryFileTree.ts"
 import * as World from "./TransferWorld.ts"
 
@@ -136,6 +137,89 @@ describe("A hostile client", () => {
         const { fiber } = yield* served(bytes)
         assert.strictEqual((yield* Fiber.join(fiber)).reason, "Protocol")
       }
+    })
+  )
+
+  it.effect("lets the server hold no more, on all its streams, than one device may", () =>
+    Effect.gen(function* () {
+      const claims = TransferClaims.make()
+      const tree = MemoryFileTree.make({ a: { kind: "file", size: 300_000 } })
+      const scope = yield* Effect.scope
+      const stuck: FileTree = { ...tree, write: () => Effect.never, writeSmall: () => Effect.never }
+      /** Sends all that, reads nothing; how much the server took before it gave up or stopped reading. */
+      const flood = Effect.fnUntraced(function* (frames: ReadonlyArray<Frame>) {
+        const pair = yield* World.pair(5)
+        const over = yield* Effect.forkIn(
+          Effect.flip(Effect.scoped(FilesBulk.serve(stuck, CryptoNode.primitives, claims, pair.server))),
+          scope
+        )
+        yield* Effect.forkIn(
+          Effect.ignore(Effect.forEach(frames, (frame) => pair.client.write(encode(frame)), { discard: true })),
+          scope
+        )
+        return over
+      })
+      const puts = Array.from({ length: FilesBulk.MAX_FILES }, (_, id): ReadonlyArray<Frame> => {
+        const size = id < 16 ? 300_000 : TransferFrame.PIECE_LENGTH
+        const bytes = (id: number): Frame => ({ _tag: "Data", id, bytes: new Uint8Array(TransferFrame.PIECE_LENGTH) })
+        return [{ _tag: "Put", id, facts: facts(size), conflict: "fail", path: `/${id}` }, bytes(id)]
+      }).flat()
+      const fibers = yield* Effect.forEach([1, 2, 3, 4], () => flood(puts))
+      for (let i = 0; i < 20_000 && fibers.every((fiber) => fiber.pollUnsafe() === undefined); i++)
+        yield* Effect.yieldNow
+      const ended = fibers.flatMap((fiber) => fiber.pollUnsafe() ?? [])
+      assert.isAbove(ended.length, 0)
+      assert.isFalse(claims.take(TransferClaims.MAX_HELD))
+      // What a stream held is free again when it is over, and another device is not concerned.
+      assert.isTrue(TransferClaims.of(claims, "other").take(TransferClaims.MAX_HELD))
+      yield* Effect.forEach(fibers, Fiber.interrupt)
+      assert.isTrue(claims.take(TransferClaims.MAX_HELD))
+    })
+  )
+
+  it.effect("puts more than one piece into a file of one piece", () =>
+    Effect.gen(function* () {
+      const put: Frame = { _tag: "Put", id: 0, facts: facts(10), conflict: "fail", path: "/b" }
+      const { fiber } = yield* served(encode(put, data(65_536), data(1)))
+      assert.strictEqual((yield* Fiber.join(fiber)).reason, "Protocol")
+    })
+  )
+
+  it.effect("wants many files and takes none: told to try again, and no file stays open for it", () =>
+    Effect.gen(function* () {
+      const nodes = Object.fromEntries(
+        Array.from({ length: 200 }, (_, i) => [`s${i}`, { kind: "file", size: 9 } as const])
+      )
+      const tree = MemoryFileTree.make({ ...nodes, big: { kind: "file", size: 300_000 } })
+      let open = 0
+      const counting: FileTree = {
+        ...tree,
+        open: (path) =>
+          Effect.andThen(
+            Effect.acquireRelease(
+              Effect.sync(() => open++),
+              () => Effect.sync(() => open--)
+            ),
+            tree.open(path)
+          )
+      }
+      const claims = TransferClaims.make()
+      const want = (id: number, path: string): Frame => ({ _tag: "Want", id, path })
+      const pair = yield* World.pair(6)
+      yield* Effect.forkChild(
+        Effect.ignore(Effect.scoped(FilesBulk.serve(counting, CryptoNode.primitives, claims, pair.server)))
+      )
+      yield* pair.client.write(encode(...Array.from({ length: 200 }, (_, i) => want(i, `/s${i}`))))
+      for (let i = 0; i < 5000; i++) yield* Effect.yieldNow
+      assert.strictEqual(open, 0)
+      assert.isTrue(claims.take(TransferClaims.MAX_HELD - 10_000))
+      yield* pair.client.write(encode(want(900, "/big")))
+      const lane = yield* TransferLane.make(pair.client)
+      let reason = ""
+      while (reason === "") {
+        for (const frame of yield* lane.receive) if (frame._tag === "Fail") reason = frame.reason
+      }
+      assert.strictEqual(reason, "Busy")
     })
   )
 

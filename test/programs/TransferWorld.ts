@@ -2,6 +2,7 @@
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
+import * as Result from "effect/Result"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { FilesError } from "../../src/domain/RemoteFile.ts"
@@ -22,6 +23,7 @@ import { TransportError, type TransportStream } from "../../src/services/Transpo
 
 type Fault = TransportError | Cause.Done
 
+const LOST_BY_RESET = { reason: "Reset", message: "the stream was given up" } as const
 const LOST = new TransportError({ reason: "Closed", message: "the connection was lost" })
 
 export interface Pair {
@@ -63,7 +65,7 @@ export const pair = Effect.fnUntraced(function* (seed: number, budget = Number.P
         if (isCut) return yield* LOST
       }).pipe(turn[who].withPermit),
     finish: Effect.asVoid(Queue.end(out)),
-    reset: () => Effect.asVoid(Queue.fail(out, LOST)),
+    reset: (code) => Effect.asVoid(Queue.fail(out, new TransportError({ ...LOST_BY_RESET, code }))),
     stop: () => Effect.void,
     setPriority: () => Effect.void
   })
@@ -77,10 +79,16 @@ export const pair = Effect.fnUntraced(function* (seed: number, budget = Number.P
 })
 
 /** The real server on one end; gives what it ended with. */
-export const serve = (tree: FileTree, { server }: Pair, claims = TransferClaims.make()) =>
+export const serve = (
+  tree: FileTree,
+  { server }: Pair,
+  claims = TransferClaims.make(),
+  versions: number = StreamHeader.FILES_DELTAS
+) =>
   Effect.gen(function* () {
     const { head, rest } = yield* take(server, 2)
-    if (head[0] !== StreamHeader.FILES || head[1] !== StreamHeader.FILES_VERSION) return yield* Effect.die("no header")
+    if (head[0] !== StreamHeader.FILES || !StreamHeader.servesFiles(head[1])) return yield* Effect.die("no header")
+    if ((head[1] ?? 0) > versions) return yield* server.reset(StreamHeader.Code.Unknown)
     return yield* FilesBulk.serve(tree, CryptoNode.primitives, claims, rest)
   })
 
@@ -98,6 +106,8 @@ type Nodes = Readonly<Record<string, MemoryNode>>
 
 const unsteady = (tree: FileTree): FileTree => ({
   ...tree,
+  readSmall: (paths) =>
+    Effect.succeed(paths.map(() => Result.fail(new FilesError({ reason: "Changed", message: "it was written to" })))),
   open: (path) =>
     Effect.map(tree.open(path), (reader) => ({
       ...reader,
@@ -112,8 +122,11 @@ export const make = Effect.fnUntraced(function* (
   {
     budgets = [],
     changing = false,
-    seed = 1
+    seed = 1,
+    versions
   }: {
+    /** The last one that the server speaks. */
+    readonly versions?: number
     readonly budgets?: ReadonlyArray<number>
     readonly seed?: number
     /** What is read was written to meanwhile. */
@@ -129,7 +142,7 @@ export const make = Effect.fnUntraced(function* (
   const open = Effect.gen(function* () {
     const made = yield* pair(seed + pairs.length, budgets[pairs.length])
     pairs.push(made)
-    yield* Effect.forkIn(Effect.ignore(serve(remote, made, claims)), scope)
+    yield* Effect.forkIn(Effect.ignore(serve(remote, made, claims, versions)), scope)
     return made.client
   })
   const digest = (path: string) =>
@@ -139,7 +152,15 @@ export const make = Effect.fnUntraced(function* (
       Effect.map((root) => Buffer.from(root).toString("hex")),
       Effect.mapError(({ message }) => new TransferError({ reason: "Io", message }))
     )
-  const options: World["options"] = (some) => ({ open, local, conflict: "skip", digest, ...some })
+  const options: World["options"] = (some) => ({
+    open,
+    local,
+    conflict: "skip",
+    digest,
+    // Tests let time run as fast as it goes.
+    idleMs: 1e9,
+    ...some
+  })
   const run =
     (which: typeof Transfers.get): World["get"] =>
     (items, some) =>

@@ -226,6 +226,37 @@ describe("Transfers", () => {
     )
   }
 
+  it.effect("a path that fits into no frame fails by itself, and costs the others nothing", () =>
+    Effect.gen(function* () {
+      const world = yield* World.make({ a: { kind: "file", size: 3 } }, { a: { kind: "file", size: 3 } })
+      const long = `/${"\u6f22".repeat(80)}`.repeat(20)
+      for (const [run, items] of [
+        [
+          world.put,
+          [
+            { from: "/a", to: long },
+            { from: "/a", to: "/b" },
+            { from: "/a", to: long, kind: "folder" }
+          ]
+        ],
+        [
+          world.get,
+          [
+            { from: long, to: "/c" },
+            { from: "/a", to: "/b" }
+          ]
+        ]
+      ] as const) {
+        const events = yield* Stream.runCollect(run(items))
+        assert.deepStrictEqual(events.map((event) => (event._tag === "Failed" ? event.reason : event._tag)).sort(), [
+          ...items.slice(1).map(() => "BadName"),
+          "Done"
+        ])
+      }
+      assert.strictEqual(world.pairs.length, 2)
+    })
+  )
+
   it.effect("gives up when the line does not come back", () =>
     Effect.gen(function* () {
       const world = yield* World.make({}, { a: file(1, 2_000_000) }, { budgets: Array.from({ length: 20 }, () => 10) })

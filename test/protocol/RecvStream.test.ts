@@ -261,6 +261,56 @@ describe("RecvStream: limits", () => {
   })
 })
 
+describe("RecvStream: a window that fits its reader", () => {
+  const MIB = 1024 * 1024
+  const PIECE = 16_384
+  /** A peer that always sends all it may, and a reader that takes `pieces` of 16 KiB at a time, `rttMs` away. */
+  const run = (
+    stream: RecvStream,
+    sent: number,
+    pieces: number,
+    turns: number,
+    rttMs: number,
+    stepMs: number
+  ): number => {
+    let at = sent
+    let now = 0
+    for (let turn = 0; turn < turns; turn++) {
+      for (; at + PIECE <= stream.limit; at += PIECE) fresh(stream.onData(at, new Uint8Array(PIECE), false))
+      for (let i = 0; i < pieces && stream.readable; i++) stream.read()
+      now += stepMs
+      const before = stream.limit
+      if (stream.owesWindow) assert.isAtLeast(stream.grant(now, rttMs), before)
+    }
+    return at
+  }
+
+  it("becomes narrow while a slow reader always has enough to read, and not below 1 MiB", () => {
+    const stream = new RecvStream(1, 8 * MIB, 16 * MIB)
+    let at = run(stream, 0, 1, 8, 1, 1)
+    assert.isAbove(at - stream.consumed, 7 * MIB)
+    at = run(stream, at, 1, 2000, 1, 1)
+    assert.isAtMost(at - stream.consumed, MIB)
+    assert.isAtLeast(at - stream.consumed, MIB / 2)
+    // Once more as wide as before when the reader becomes quick, and wider, within a few round trips.
+    at = run(stream, at, 10_000, 12, 50, 25)
+    assert.isAbove(stream.limit - stream.consumed, 8 * MIB)
+  })
+
+  it("stays as it is for a reader that runs out of bytes, however late it reads", () => {
+    const stream = new RecvStream(1, 8 * MIB, 8 * MIB)
+    run(stream, 0, 10_000, 40, 1, 100)
+    assert.strictEqual(stream.limit - stream.consumed, 8 * MIB)
+  })
+
+  it("a narrow one stays as it is", () => {
+    const stream = new RecvStream(1, MIB / 2, MIB)
+    const at = run(stream, 0, 1, 500, 1, 100)
+    assert.isAtLeast(stream.limit - stream.consumed, MIB / 4)
+    assert.isAtMost(at - stream.consumed, MIB)
+  })
+})
+
 describe("RecvStream: giving up", () => {
   it("a reset drops what is unread and counts what never came", () => {
     const stream = new RecvStream(1, 100)

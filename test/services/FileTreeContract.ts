@@ -250,6 +250,52 @@ export const suite = (fresh: () => Effect.Effect<FileTree, FilesError, Scope.Sco
       assert.strictEqual((yield* tree.usage("")).files, 3)
     }))
 
+  test("reads many small files, each with an outcome of its own", (tree) =>
+    Effect.gen(function* () {
+      const bytes = pattern(2 * BLOCK_LENGTH)
+      yield* put(tree, "d/one", bytes.slice(0, 70_000), { parents: true, mtimeMs: 5000, mode: 0o640 })
+      yield* put(tree, "d/empty", new Uint8Array(0))
+      yield* put(tree, "d/e/two", bytesOf("2"), { parents: true })
+      yield* put(tree, "long", bytes)
+      const said = (outcomes: Effect.Success<ReturnType<FileTree["readSmall"]>>) =>
+        outcomes.map((outcome) =>
+          Result.match(outcome, {
+            onSuccess: ({ bytes, path, size }) => `${path} ${size} ${bytes?.length}`,
+            onFailure: (error) => error.reason
+          })
+        )
+      const paths = ["d/e/two", "/d/one", "none", "d/one/x", "d", "", "../d/one", "d/empty", "long", "d/one", "no/ne"]
+      const outcomes = yield* tree.readSmall(paths, 70_000)
+      assert.deepStrictEqual(said(outcomes), [
+        "/d/e/two 1 1",
+        "/d/one 70000 70000",
+        "NotFound",
+        "NotAFolder",
+        "NotAFile",
+        "NotAFile",
+        "BadName",
+        "/d/empty 0 0",
+        `/long ${bytes.length} undefined`,
+        "/d/one 70000 70000",
+        "NotFound"
+      ])
+      for (const at of [1, 9]) {
+        const one = yield* Effect.fromResult(outcomes[at] as (typeof outcomes)[number])
+        const { mode, mtimeMs, version } = yield* tree.stat("d/one")
+        assert.deepStrictEqual([one.mode, one.mtimeMs, one.version], [mode, mtimeMs, version])
+        assert.strictEqual(hex(one.bytes ?? new Uint8Array(0)), hex(bytes.subarray(0, 70_000)))
+        // The bytes are the caller's: nobody else has them.
+        one.bytes?.fill(0)
+      }
+      assert.strictEqual(hex(yield* get(tree, "d/one")), hex(bytes.subarray(0, 70_000)))
+      assert.deepStrictEqual(said(yield* tree.readSmall(["d/one", "d/e/two", "d/empty"], 0)), [
+        "/d/one 70000 undefined",
+        "/d/e/two 1 undefined",
+        "/d/empty 0 0"
+      ])
+      assert.deepStrictEqual(yield* tree.readSmall([], 10), [])
+    }))
+
   test("reads only files, and only what is there", (tree) =>
     Effect.gen(function* () {
       yield* put(tree, "f", bytesOf("hello"))
@@ -410,6 +456,10 @@ export const suite = (fresh: () => Effect.Effect<FileTree, FilesError, Scope.Sco
         Effect.flatMap(tree.writeSmall([{ path, bytes: bytesOf("x") }]), (outcomes) =>
           Effect.fromResult(outcomes[0] ?? Result.fail(new Error("no outcome") as never))
         )
+      const smallRead = (path: string) =>
+        Effect.flatMap(tree.readSmall([path], 9), (outcomes) =>
+          Effect.fromResult(outcomes[0] ?? Result.fail(new Error("no outcome") as never))
+        )
       for (const path of ["..", "../f", "f/../../x", "a\u0000", "..\\f", "\ud800", "x".repeat(256)]) {
         const operations: ReadonlyArray<Effect.Effect<unknown, FilesError, Scope.Scope>> = [
           tree.list(path),
@@ -419,6 +469,7 @@ export const suite = (fresh: () => Effect.Effect<FileTree, FilesError, Scope.Sco
           tree.open(path),
           tree.write(path, { size: 1, parents: true, conflict: "rename" }),
           small(path),
+          smallRead(path),
           tree.mkdir(path, { parents: true }),
           tree.remove(path, { recursive: true, forever: true }),
           tree.move(path, "g"),

@@ -32,6 +32,9 @@ const LARGEST_BLOCK = 65_536
 const LARGE = 8192
 const SHORT = 1024
 const LEAST_GAPS = 1024
+/** Bytes that may always lie unread, and the narrowest that a window becomes on account of a slow reader. */
+const STANDING = 262_144
+const NARROWEST = 1_048_576
 
 export class RecvStream {
   readonly id: number
@@ -39,6 +42,8 @@ export class RecvStream {
   #window: number
   #limit: number
   #grantedAt = Number.NEGATIVE_INFINITY
+  /** Bytes that could be read, at the least, since the last grant: they stood in a queue all the time. */
+  #standing = Number.POSITIVE_INFINITY
   /** End of what has been read, of what can be read, and of what has been seen. */
   #consumed = 0
   #contiguous = 0
@@ -176,13 +181,20 @@ export class RecvStream {
 
   /**
    * The limit to announce now. A window that was used up within two round trips was what held the peer back, so it
-   * doubles, up to its maximum: it comes to fit the path's bandwidth-delay product.
+   * doubles, up to its maximum: it comes to fit the path's bandwidth-delay product. Unless the reader never ran out of
+   * bytes meanwhile: then the reader is what holds the peer back, and what always lay unread is memory for nothing.
    */
   grant(now: number, rttMs: number): number {
     if (this.owesWindow) {
-      if (this.squeezed || now - this.#grantedAt < 2 * rttMs) this.#window = Math.min(2 * this.#window, this.#maxWindow)
+      const idle = this.#standing - STANDING
+      if (this.squeezed || (idle <= 0 && now - this.#grantedAt < 2 * rttMs)) {
+        this.#window = Math.min(2 * this.#window, this.#maxWindow)
+      } else if (idle > 0 && idle < this.#window) {
+        this.#window = Math.max(Math.min(NARROWEST, this.#window), this.#window - idle)
+      }
       this.#grantedAt = now
-      this.#limit = this.#consumed + this.#window
+      this.#standing = Number.POSITIVE_INFINITY
+      this.#limit = Math.max(this.#limit, this.#consumed + this.#window)
     }
     return this.#limit
   }
@@ -191,6 +203,13 @@ export class RecvStream {
 
   /** The next contiguous bytes, of any length, or `undefined` while there are none. */
   read(): Uint8Array | undefined {
+    const bytes = this.#take()
+    const unread = this.#contiguous - this.#consumed
+    if (unread < this.#standing) this.#standing = unread
+    return bytes
+  }
+
+  #take(): Uint8Array | undefined {
     const from = this.#consumed
     if (from >= this.#contiguous) {
       if (this.finished) {

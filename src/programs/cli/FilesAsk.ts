@@ -17,9 +17,11 @@ const question = (text: string): Effect.Effect<string> =>
   Effect.callback((resume) => {
     // Without raw mode Ctrl-C stays the process's own.
     const lines = Readline.createInterface({ input: process.stdin, output: process.stderr, terminal: false })
-    lines.once("close", () => resume(Effect.succeed("q")))
+    let given = "q"
+    lines.once("close", () => resume(Effect.succeed(given)))
     lines.question(text, (answer) => {
-      resume(Effect.succeed(answer.trim()))
+      given = answer.trim()
+      // It pauses the input: who asks next must come after that.
       lines.close()
     })
     return Effect.sync(() => lines.close())

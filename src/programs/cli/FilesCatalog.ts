@@ -2,7 +2,8 @@
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import { json, number, on, text, timeout, verb } from "./Verb.ts"
+import * as Option from "effect/Option"
+import { json, number, on, text, verb } from "./Verb.ts"
 
 const path = Argument.String("path").pipe(
   Argument.withDescription("Below the server's base path; none for the base itself"),
@@ -11,6 +12,22 @@ const path = Argument.String("path").pipe(
 const paths = Argument.String("path").pipe(
   Argument.withDescription("Below the server's base path, or a pattern: * ? [a-z] {a,b} **"),
   Argument.variadic()
+)
+const timeout = Flag.Finite("timeout").pipe(
+  Flag.withMetavar("SECONDS"),
+  Flag.withDescription(
+    "How long to try to connect (20), and how long the server may be silent when it is its turn (60)"
+  ),
+  Flag.optional,
+  Flag.map(
+    Option.match({
+      onNone: () => ({ connectMs: 20_000, silentMs: 60_000 }),
+      onSome: (seconds) => {
+        const ms = Math.max(0.1, seconds) * 1000
+        return { connectMs: ms, silentMs: ms }
+      }
+    })
+  )
 )
 const quiet = on("quiet", "Say nothing but what fails")
 const recursive = on("recursive", "Folders with all that is in them").pipe(Flag.withAlias("r"))
@@ -22,6 +39,12 @@ const conflictOf = <const Rules extends ReadonlyArray<string>>(rules: Rules, usu
   )
 const conflict = conflictOf(["ask", "skip", "overwrite", "rename"], "ask")
 const moving = { ...looking, conflict: conflictOf(["fail", "skip", "overwrite", "rename"], "fail") }
+const delta = Flag.Literals("delta", ["auto", "always", "never"]).pipe(
+  Flag.withDescription(
+    "Whether to send only what changed of a large file that is there: by itself where the line is far"
+  ),
+  Flag.withDefault("auto")
+)
 const events = on("json", "Print what happens as JSON, one event a line")
 const sources = (description: string) =>
   Argument.String("path").pipe(Argument.withDescription(description), Argument.variadic())
@@ -103,6 +126,7 @@ export const files = Command.make("files").pipe(
         path: sources("Things on the server, and last where to put them: a folder, a new name, or -"),
         recursive,
         conflict,
+        delta,
         json: events,
         quiet,
         timeout
@@ -122,6 +146,7 @@ export const files = Command.make("files").pipe(
         path: sources("Things on this host or -, and last where to put them on the server"),
         recursive,
         conflict,
+        delta,
         json: events,
         quiet,
         timeout
@@ -144,6 +169,7 @@ export const files = Command.make("files").pipe(
         delete: on("delete", "Remove what the source does not have: on the server into the trash, here for good"),
         dryRun: on("dry-run", "Only tell what would be done"),
         checksum: on("checksum", "Compare contents, not times"),
+        delta,
         json: events,
         quiet,
         timeout

@@ -1,6 +1,7 @@
 /** `clawchat files mkdir|rm|mv|cp` and `clawchat files trash`: changing the tree below the server's base path. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Printable from "../../domain/Printable.ts"
 import * as Progress from "../../domain/Progress.ts"
 import { FilesError } from "../../domain/RemoteFile.ts"
 import * as FileWalk from "../FileWalk.ts"
@@ -18,7 +19,7 @@ const AT_ONCE = 8
 
 /** What was done, as a line of JSON or for people. */
 const report = (input: Files.Input, facts: object, sentence: string) =>
-  input.json ? Output.line(JSON.stringify(facts)) : input.quiet ? Effect.void : Output.note(sentence)
+  input.json ? Output.line(Printable.json(facts)) : input.quiet ? Effect.void : Output.note(Printable.line(sentence))
 
 export interface MakeInput extends Input {
   readonly parents: boolean

@@ -2,8 +2,9 @@
 import * as Effect from "effect/Effect"
 import type { RpcClientError } from "effect/rpc/RpcClientError"
 import * as Printable from "../../domain/Printable.ts"
-import type { FilesError, Reason } from "../../domain/RemoteFile.ts"
+import { FilesError, type Reason } from "../../domain/RemoteFile.ts"
 import { TransferError, type Reason as TransferReason } from "../../domain/TransferError.ts"
+import { parsePath } from "../../services/FileTree.ts"
 import type { ServerClient } from "../ClientLink.ts"
 import type * as FileWalk from "../FileWalk.ts"
 import * as LostLine from "../LostLine.ts"
@@ -15,7 +16,8 @@ import * as Tier from "./Tier.ts"
 export interface Input extends Common.Globals {
   readonly json: boolean
   readonly quiet: boolean
-  readonly timeout: number
+  /** Milliseconds to try to connect, and to wait for a server that is there and says nothing. */
+  readonly timeout: { readonly connectMs: number; readonly silentMs: number }
 }
 
 export type RemoteError = FilesError | RpcClientError
@@ -31,6 +33,7 @@ export const codeOf = (reason: Reason | TransferReason): ExitCode => {
     case "BadName":
       return ExitCode.Usage
     case "Busy":
+    case "Idle":
       return ExitCode.TryAgain
     case "Lost":
       return ExitCode.Unreachable
@@ -46,6 +49,10 @@ export const failure = (error: RemoteError): Failure =>
     ? new Failure({ code: codeOf(error.reason), message: Printable.line(error.message) })
     : Tier.lost(error)
 
+/** What ended a transfer, which may be the server's own words. */
+export const transferFailure = ({ message, reason }: TransferError): Failure =>
+  new Failure({ code: codeOf(reason), message: Printable.line(message) })
+
 /** A list that broke off, as the transfer's own failure. */
 export const transferError = (error: RemoteError): TransferError =>
   error._tag === "FilesError"
@@ -54,7 +61,7 @@ export const transferError = (error: RemoteError): TransferError =>
 
 /** Things of a tree that no transfer carries. */
 export interface Left {
-  readonly add: (path: string, why: "link" | "other" | "unread" | "unnamed") => void
+  readonly add: (path: string, why: "link" | "other" | "unread" | "unnamed", count: number) => void
   /** Tells of them; folders that could not be read make the command fail. */
   readonly end: (quiet: boolean) => Effect.Effect<void, Failure>
 }
@@ -69,10 +76,10 @@ const LEFT = {
 export const makeLeft = (): Left => {
   const counts = new Map<keyof typeof LEFT, { count: number; readonly first: string }>()
   return {
-    add: (path, why) => {
+    add: (path, why, count) => {
       const known = counts.get(why)
-      if (known === undefined) counts.set(why, { count: 1, first: path })
-      else known.count++
+      if (known === undefined) counts.set(why, { count, first: path })
+      else known.count += count
     },
     end: Effect.fnUntraced(function* (quiet: boolean) {
       for (const [why, { count, first }] of counts) {
@@ -84,8 +91,50 @@ export const makeLeft = (): Left => {
   }
 }
 
+/** Milliseconds for what takes as long as there is to do, at least. */
+const WORK_MS = 3_600_000
+
+/**
+ * The server's procedures, for those who do not wait for ever: a call without an answer fails with `Busy`. Paths that the server
+ * would refuse are refused here, in the same words: the longest would fit into no call.
+ */
+export const patient = (server: ServerClient, silentMs: number) => {
+  const within =
+    (ms: number) =>
+    <A, E>(call: () => Effect.Effect<A, E>, ...paths: ReadonlyArray<string>): Effect.Effect<A, E | FilesError> => {
+      const answer = Effect.timeoutOrElse(Effect.suspend(call), {
+        duration: ms,
+        orElse: () => {
+          const message = `the server has been silent for ${ms / 1000} s: try again, or wait longer with --timeout SECONDS`
+          return Effect.fail(new FilesError({ reason: "Busy", message }))
+        }
+      })
+      return Effect.andThen(Effect.forEach(paths, parsePath, { discard: true }), answer)
+    }
+  type Payload<Tag extends keyof ServerClient> = Parameters<ServerClient[Tag]>[0]
+  const soon = within(silentMs)
+  const late = within(Math.max(WORK_MS, silentMs))
+  return {
+    "Files.List": (payload: Payload<"Files.List">) => soon(() => server["Files.List"](payload), payload.path),
+    "Files.Stat": (payload: Payload<"Files.Stat">) => soon(() => server["Files.Stat"](payload), payload.path),
+    "Files.Find": (payload: Payload<"Files.Find">) => soon(() => server["Files.Find"](payload), payload.path),
+    "Files.Du": (payload: Payload<"Files.Du">) => late(() => server["Files.Du"](payload), payload.path),
+    "Files.Mkdir": (payload: Payload<"Files.Mkdir">) => soon(() => server["Files.Mkdir"](payload), payload.path),
+    "Files.Remove": (payload: Payload<"Files.Remove">) => late(() => server["Files.Remove"](payload), payload.path),
+    "Files.Move": (payload: Payload<"Files.Move">) =>
+      late(() => server["Files.Move"](payload), payload.from, payload.to),
+    "Files.Copy": (payload: Payload<"Files.Copy">) =>
+      late(() => server["Files.Copy"](payload), payload.from, payload.to),
+    "Files.Digest": (payload: Payload<"Files.Digest">) => late(() => server["Files.Digest"](payload), payload.path),
+    "Files.TrashList": (payload: Payload<"Files.TrashList">) => soon(() => server["Files.TrashList"](payload)),
+    "Files.TrashRestore": (payload: Payload<"Files.TrashRestore">) =>
+      late(() => server["Files.TrashRestore"](payload), ...(payload.to === undefined ? [] : [payload.to])),
+    "Files.TrashEmpty": (payload: Payload<"Files.TrashEmpty">) => late(() => server["Files.TrashEmpty"](payload))
+  }
+}
+
 /** The lists of the server. */
-export const remotePages = (server: ServerClient): FileWalk.Pages<RemoteError> => ({
+export const remotePages = (server: ReturnType<typeof patient>): FileWalk.Pages<RemoteError> => ({
   list: (path, cursor) => server["Files.List"](cursor === undefined ? { path } : { path, cursor }),
   walk: (path, cursor, depth) =>
     server["Files.Find"]({
@@ -99,7 +148,8 @@ export const remotePages = (server: ServerClient): FileWalk.Pages<RemoteError> =
 /** One connection of a command that asks a few things. */
 export const connect = Effect.fnUntraced(function* (input: Input) {
   const values = yield* Common.settings("client", Common.globalFlags(input))
-  const { connection, server } = yield* Tier.remote(values, input.timeout)
+  const { connection, server: all } = yield* Tier.remote(values, input.timeout.connectMs)
+  const server = patient(all, input.timeout.silentMs)
   return { connection, server, pages: remotePages(server) }
 })
 

@@ -11,6 +11,15 @@ import * as Files from "./FilesCommon.ts"
 import * as Output from "./Output.ts"
 import * as Tier from "./Tier.ts"
 
+/**
+ * Milliseconds of the shortest round trip from which on a line is slower than two hosts that cut and hash: on a shorter one,
+ * this host or its network, whole files are there sooner.
+ */
+const FAR_MS = 5
+
+/** When only what changed of a large file is sent. */
+export type Delta = "auto" | "always" | "never"
+
 /** Keeps a link for the scope. Fails as a single connection would where the first one does not come about in time. */
 export const make = Effect.fnUntraced(function* (input: Files.Input) {
   const values = yield* Common.settings("client", Common.globalFlags(input))
@@ -22,7 +31,7 @@ export const make = Effect.fnUntraced(function* (input: Files.Input) {
     deviceName: Common.deviceName(values),
     patience: ClientLink.patience(values.networking),
     rekeyIntervalMs: values.encryption.keyRotationIntervalMs,
-    timeoutMs: input.timeout,
+    timeoutMs: input.timeout.connectMs,
     pauseMs: values.networking.retryIntervalMs,
     skewed: (skewMs) => {
       if (isTold) return Effect.void
@@ -45,5 +54,12 @@ export const make = Effect.fnUntraced(function* (input: Files.Input) {
   )
   const first = yield* Effect.raceFirst(link.session, refused)
   const open = Effect.flatMap(link.session, ({ connection }) => connection.open(Priority.Bulk))
-  return { open, server: first.server, pages: Files.remotePages(first.server) }
+  const isFar = link.session.pipe(
+    Effect.flatMap(({ connection }) => connection.stats),
+    Effect.map(({ minRttMs }) => minRttMs >= FAR_MS)
+  )
+  const deltas = (wanted: Delta): Effect.Effect<boolean> =>
+    wanted === "auto" ? isFar : Effect.succeed(wanted === "always")
+  const server = Files.patient(first.server, input.timeout.silentMs)
+  return { open, deltas, server, pages: Files.remotePages(server) }
 })

@@ -9,7 +9,7 @@ import { Priority } from "../../domain/protocol/Streams.ts"
 import type { Entry, Found, Kind, Usage } from "../../domain/RemoteFile.ts"
 import * as FileWalk from "../FileWalk.ts"
 import * as TransferPipes from "../TransferPipes.ts"
-import { failed, usage } from "./Failure.ts"
+import { usage } from "./Failure.ts"
 import * as Files from "./FilesCommon.ts"
 import * as Layers from "./Layers.ts"
 import * as Output from "./Output.ts"
@@ -237,9 +237,8 @@ export const cat = Effect.fnUntraced(
     const open = connection.open(Priority.Bulk)
     for (const path of input.path) {
       for (const match of yield* Effect.mapError(FileWalk.expand(pages, path), Files.failure)) {
-        yield* Stream.runForEach(TransferPipes.read(open, match.path), Output.bytes).pipe(
-          Effect.mapError(({ message }) => failed(message))
-        )
+        const bytes = TransferPipes.read(open, match.path, { idleMs: input.timeout.silentMs })
+        yield* Effect.mapError(Stream.runForEach(bytes, Output.bytes), Files.transferFailure)
       }
     }
   },

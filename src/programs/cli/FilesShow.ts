@@ -56,10 +56,7 @@ export interface Show {
 }
 
 /** What interrupting a transfer leaves behind. */
-export const KEPT = "stopped: what has arrived is kept for a day, and the same command goes on from there"
-
-const transferFailure = ({ message, reason }: TransferError): Failure =>
-  new Failure({ code: Files.codeOf(reason), message: Printable.line(message) })
+export const KEPT = "stopped: what has arrived is kept for three days, and the same command goes on from there"
 
 export const make = Effect.fnUntraced(function* ({ json, quiet }: Options) {
   const sum = none()
@@ -181,7 +178,7 @@ export const make = Effect.fnUntraced(function* ({ json, quiet }: Options) {
 
   const run: Show["run"] = (events, names) => {
     called = names
-    const all = Effect.mapError(Stream.runForEachArray(events, take), transferFailure)
+    const all = Effect.mapError(Stream.runForEachArray(events, take), Files.transferFailure)
     const drawn = isDrawing ? Effect.raceFirst(all, Effect.forever(Effect.delay(draw, DRAW_MS))) : all
     return drawn.pipe(
       Effect.ensuring(erased),

@@ -22,6 +22,7 @@ export interface Input extends Files.Input {
   readonly delete: boolean
   readonly dryRun: boolean
   readonly checksum: boolean
+  readonly delta: FilesLink.Delta
 }
 
 interface Side {
@@ -73,7 +74,7 @@ const count = (n: number, one: string): string => `${n} ${one}${n === 1 ? "" : "
 
 export const sync = Effect.fnUntraced(
   function* (input: Input) {
-    const { open, pages, server } = yield* FilesLink.make(input)
+    const { deltas, open, pages, server } = yield* FilesLink.make(input)
     const folders = yield* LocalFolders
     const local = yield* Effect.mapError(
       folders.open(input.local, { readOnly: !input.back || input.dryRun, make: input.back && !input.dryRun }),
@@ -119,8 +120,10 @@ export const sync = Effect.fnUntraced(
     const options: TransferEvent.Options = {
       open,
       local,
+      idleMs: input.timeout.silentMs,
       conflict: "overwrite",
       checksum: input.checksum,
+      delta: deltas(input.delta),
       digest: (path) =>
         server["Files.Digest"]({ path }).pipe(
           Effect.map(({ root }) => root),

@@ -1,6 +1,7 @@
 /** `clawchat files get` and `put`: things from the server's machine to this one, and back. */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -17,7 +18,7 @@ import * as FileWalk from "../FileWalk.ts"
 import type * as TransferEvent from "../TransferEvent.ts"
 import * as TransferPipes from "../TransferPipes.ts"
 import * as Transfers from "../Transfers.ts"
-import { Failure, failed, notFound, usage } from "./Failure.ts"
+import { type Failure, failed, notFound, usage } from "./Failure.ts"
 import * as FilesAsk from "./FilesAsk.ts"
 import * as Files from "./FilesCommon.ts"
 import * as FilesLink from "./FilesLink.ts"
@@ -29,10 +30,11 @@ export interface Input extends Files.Input {
   readonly path: ReadonlyArray<string>
   readonly recursive: boolean
   readonly conflict: TransferEvent.Rule
+  readonly delta: FilesLink.Delta
 }
 
 /** The network for much, and this host's disk. */
-export const layers = Layer.mergeAll(Layers.network, LocalFoldersNode.layer)
+export const layers = Layer.mergeAll(Layers.networkLate, LocalFoldersNode.layer)
 
 /** Standard input or output in place of a path. */
 const PIPE = "-"
@@ -73,9 +75,11 @@ const knownBelow = <E>(pages: FileWalk.Pages<E>, match: FileWalk.Match, to: stri
         )
       )
 
+const knownAt = ({ to }: TransferEvent.Item, top: Top): SyncPlan.Node | undefined =>
+  top.known.get(top.to === "" ? to : to.slice(top.to.length + 1))
+
 /** Whether there is nothing to do: a folder is there, a file of the same size and time. */
-const isThere = ({ kind, mtimeMs, size, to }: TransferEvent.Item, top: Top): boolean => {
-  const there = top.known.get(top.to === "" ? to : to.slice(top.to.length + 1))
+const isThere = ({ kind, mtimeMs, size }: TransferEvent.Item, there: SyncPlan.Node | undefined): boolean => {
   if (there === undefined || there.kind !== kind) return false
   return kind === "folder" || (there.size === size && SyncPlan.isSameTime(there.mtimeMs, mtimeMs ?? -1))
 }
@@ -94,11 +98,27 @@ const itemsOf = (
     }
     const first: Items = to === "" ? Stream.empty : Stream.succeed({ from, to, kind: "folder" })
     const below = Stream.mapError(FileWalk.below(pages, from, to, left.add), Files.transferError)
-    const missing = Stream.filterEffect(below, (item) => {
-      if (!isThere(item, top)) return Effect.succeed(true)
-      const same = item.kind === "file" ? show.same(item) : Effect.void
-      return Effect.as(same, false)
-    })
+    const known = Stream.map(
+      below,
+      (item): TransferEvent.Item => (knownAt(item, top) === undefined ? { ...item, isNew: true } : item)
+    )
+    // Page by page: what comes together goes together.
+    const missing = Stream.flattenArray(
+      Stream.filter(
+        Stream.mapEffect(
+          Stream.chunks(known),
+          Effect.fnUntraced(function* (some) {
+            const left: Array<TransferEvent.Item> = []
+            for (const item of some) {
+              if (!isThere(item, knownAt(item, top))) left.push(item)
+              else if (item.kind === "file") yield* show.same(item)
+            }
+            return left
+          })
+        ),
+        Arr.isArrayNonEmpty
+      )
+    )
     return Stream.concat(first, missing)
   })
 
@@ -134,7 +154,7 @@ export const get = Effect.fnUntraced(
     const sources = input.path.length === 1 ? [only ?? ""] : input.path.slice(0, -1)
     const toPipe = target === PIPE
     if (toPipe && input.json) return yield* usage("--json and - both want standard output")
-    const { open, pages } = yield* FilesLink.make(input)
+    const { deltas, open, pages } = yield* FilesLink.make(input)
     const found: Array<FileWalk.Match> = []
     for (const source of sources) {
       const matches = yield* Effect.mapError(FileWalk.expand(pages, source), Files.failure)
@@ -148,9 +168,8 @@ export const get = Effect.fnUntraced(
     }
     if (toPipe) {
       for (const { path } of found) {
-        yield* Stream.runForEach(TransferPipes.read(open, path), Output.bytes).pipe(
-          Effect.mapError((error) => new Failure({ code: Files.codeOf(error.reason), message: error.message }))
-        )
+        const bytes = TransferPipes.read(open, path, { idleMs: input.timeout.silentMs })
+        yield* Effect.mapError(Stream.runForEach(bytes, Output.bytes), Files.transferFailure)
       }
       return
     }
@@ -167,7 +186,10 @@ export const get = Effect.fnUntraced(
     const show = yield* FilesShow.make(input)
     const ask = FilesAsk.make(show, "here")
     const left = Files.makeLeft()
-    const events = Transfers.get({ open, local, ...ask.options(input.conflict) }, itemsOf(pages, tops, left, show))
+    const events = Transfers.get(
+      { open, local, idleMs: input.timeout.silentMs, delta: deltas(input.delta), ...ask.options(input.conflict) },
+      itemsOf(pages, tops, left, show)
+    )
     yield* show.run(events, ({ to }) => Path.join(base, to))
     yield* left.end(input.quiet)
     yield* show.end
@@ -244,10 +266,8 @@ const putPipe = Effect.fnUntraced(function* (input: Input, to: string) {
     failed("standard input cannot be read")
   )
   const conflict = input.conflict === "rename" || input.conflict === "overwrite" ? input.conflict : "skip"
-  const done = yield* TransferPipes.write(open, to, bytes, { conflict }).pipe(
-    Effect.mapError((error) =>
-      error._tag === "Failure" ? error : new Failure({ code: Files.codeOf(error.reason), message: error.message })
-    )
+  const done = yield* TransferPipes.write(open, to, bytes, { conflict, idleMs: input.timeout.silentMs }).pipe(
+    Effect.mapError((error) => (error._tag === "Failure" ? error : Files.transferFailure(error)))
   )
   if (input.json) yield* Output.line(JSON.stringify(done))
   else if (!input.quiet) yield* Output.note(`- -> ${done.to}  ${Progress.size(done.size)}`)
@@ -265,7 +285,7 @@ export const put = Effect.fnUntraced(
       return yield* putPipe(input, to)
     }
     const sources = (yield* Effect.forEach(named, expandHere)).flat()
-    const { open, pages, server } = yield* FilesLink.make(input)
+    const { deltas, open, pages, server } = yield* FilesLink.make(input)
     const there = yield* existing(pages.stat(to))
     const isFolder = Option.exists(there, ({ kind }) => kind === "folder")
     if (Option.isSome(there) && !isFolder && sources.length > 1) {
@@ -301,7 +321,13 @@ export const put = Effect.fnUntraced(
     }
     const ask = FilesAsk.make(show, "there")
     for (const { items, local } of plans) {
-      yield* show.run(Transfers.put({ open, local, ...ask.options(input.conflict) }, items), ({ to: at }) => at)
+      yield* show.run(
+        Transfers.put(
+          { open, local, idleMs: input.timeout.silentMs, delta: deltas(input.delta), ...ask.options(input.conflict) },
+          items
+        ),
+        ({ to: at }) => at
+      )
     }
     yield* left.end(input.quiet)
     yield* show.end

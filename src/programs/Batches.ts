@@ -1,0 +1,45 @@
+/** Questions of many fibers, asked together: what waits while one batch is on its way is the next batch. */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type * as Result from "effect/Result"
+
+/** One question; its answer comes with the batch's. */
+export type Ask<A, B, E> = (question: A) => Effect.Effect<B, E>
+
+/**
+ * Runs in the scope: `most` questions at a time, answers in their order. Whoever asks bounds how many wait; who leaves
+ * early leaves the question to be answered all the same.
+ */
+export const make = Effect.fnUntraced(function* <A, B, E>(
+  most: number,
+  run: (questions: ReadonlyArray<A>) => Effect.Effect<ReadonlyArray<Result.Result<B, E>>>
+) {
+  interface Job {
+    readonly question: A
+    readonly done: Deferred.Deferred<B, E>
+  }
+  const jobs = yield* Queue.unbounded<Job>()
+  yield* Queue.takeBetween(jobs, 1, most).pipe(
+    Effect.flatMap((some) =>
+      Effect.map(run(some.map(({ question }) => question)), (answers) => {
+        for (const [at, { done }] of some.entries()) {
+          const answer = answers[at]
+          Deferred.doneUnsafe(
+            done,
+            answer === undefined ? Effect.die(new Error("an answer is missing")) : Effect.fromResult(answer)
+          )
+        }
+      })
+    ),
+    Effect.forever,
+    Effect.forkScoped
+  )
+  const ask: Ask<A, B, E> = (question) =>
+    Effect.suspend(() => {
+      const done = Deferred.makeUnsafe<B, E>()
+      Queue.offerUnsafe(jobs, { question, done })
+      return Deferred.await(done)
+    })
+  return ask
+})
