@@ -4,6 +4,7 @@
  */
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
+import { Provider } from "./Llm.ts"
 import { canonicalHost } from "./protocol/AddressCodec.ts"
 import * as ServerName from "./ServerName.ts"
 
@@ -93,6 +94,19 @@ export const duration = (minMs: number, maxMs: number): Kind<number> => {
       return ms >= minMs && ms <= maxMs
         ? Result.succeed(ms)
         : Result.fail(`a duration from ${inWords(minMs)} to ${inWords(maxMs)}`)
+    }
+  }
+}
+
+/** US dollars, from `5`, `0.5` or `$5`; `none` is undefined. */
+export const dollars = (max: number): Kind<number | undefined> => {
+  const expected = `US dollars up to ${max}, such as "2.50", or "none"`
+  return {
+    expected,
+    decode: (text) => {
+      if (text === "none") return Result.succeed(undefined)
+      const value = /^\$?(\d{1,9}(?:\.\d{1,6})?)$/.exec(text)?.[1]
+      return value !== undefined && Number(value) <= max ? Result.succeed(Number(value)) : Result.fail(expected)
     }
   }
 }
@@ -191,3 +205,26 @@ export const servers = (max: number, defaultPort?: number): Kind<ReadonlyArray<S
     const names = words.map((word) => ServerName.parse(word, defaultPort))
     return names.length <= max && names.every((name) => name !== undefined) ? names : undefined
   })
+
+/** A provider that stands in for another, and its model where it is not the default. */
+export interface StandIn {
+  readonly provider: Provider
+  readonly model: string | undefined
+}
+
+/** Providers, each as `provider` or `provider/model`, separated by commas, or `none`. */
+export const standIns = (max: number): Kind<ReadonlyArray<StandIn>> =>
+  make(
+    `at most ${max} of ${Provider.literals.join(", ")}, each with /MODEL if you like, separated by commas, or "none"`,
+    (text) => {
+      if (text === "none") return []
+      const found = text.split(",").map((word) => {
+        const [name = "", ...rest] = word.trim().split("/")
+        const provider = Provider.literals.find((literal) => literal === name.toLowerCase())
+        const model = rest.join("/").trim()
+        const fits = rest.length === 0 || (model !== "" && !hasControls(model) && utf8Length(model) <= 200)
+        return provider !== undefined && fits ? { provider, model: model === "" ? undefined : model } : undefined
+      })
+      return found.length <= max && found.every((one) => one !== undefined) ? found : undefined
+    }
+  )

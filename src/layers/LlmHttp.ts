@@ -1,5 +1,5 @@
 /**
- * What the providers' SDKs stand on here: one HTTP request per answer, and one way from whatever goes wrong to `LlmError`.
+ * What the providers' SDKs stand on here: one HTTP request per answer, no retries, no timeouts but our own.
  *
  * The SDKs never see a key. They are given a placeholder and a `fetch` of ours, which sends the few headers that a request
  * needs and puts the key in itself; so nothing an SDK logs, throws or reads from the environment can carry a key, or
@@ -14,8 +14,9 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
-import type { FailureReason, Provider } from "../domain/Llm.ts"
+import type { Provider } from "../domain/Llm.ts"
 import { LlmError, type LlmEvent, type LlmRequest } from "../services/LlmProvider.ts"
+import { OversizeError, StatusError, scrub, toLlmError } from "./LlmFailures.ts"
 
 export interface LlmTimeouts {
   /** Until the connection (TLS included) stands. Default 30 s. */
@@ -50,7 +51,7 @@ export const silent = { error: nothing, warn: nothing, info: nothing, debug: not
 export const sdkTimeoutMs = 24 * 60 * 60 * 1000
 
 /** One event of a stream may have this many bytes; more is no answer of a language model. */
-const maxLineBytes = 4 * 1024 * 1024
+const maxEventBytes = 4 * 1024 * 1024
 
 /** Bytes of an error's body that are read. */
 const maxErrorBytes = 64 * 1024
@@ -58,17 +59,18 @@ const maxErrorBytes = 64 * 1024
 /** Headers of the SDKs that are passed on. */
 const passedHeaders = ["accept", "anthropic-version", "content-type"]
 
-class OversizeError extends Error {}
+/** Tokens of one request; more is no count, and sums of it would pass what a number holds. */
+const maxTokens = 1e9
 
 /** A number of tokens, whatever a provider sent in its place. */
 export const count = (value: unknown): number =>
-  typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : 0
+  typeof value === "number" && Number.isSafeInteger(value) && value >= 0 && value <= maxTokens ? value : 0
 
 /** The model's name that a provider reports, or else the one asked for. */
-export const modelName = (value: unknown, asked: string): string =>
-  typeof value === "string" && value !== "" ? scrub(value, undefined) : asked
+export const modelName = (value: unknown, asked: string, key: Redacted.Redacted | undefined): string =>
+  typeof value === "string" && value !== "" ? scrub(value, key) : asked
 
-type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>
+export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>
 
 /** A request's progress, seen from outside its `fetch`. */
 interface Line {
@@ -110,9 +112,15 @@ const openLine = (
         request.once("socket", (socket) => {
           socket.once(secure ? "secureConnect" : "connect", () => Deferred.doneUnsafe(connected, Effect.void))
         })
-        request.once("error", reject)
+        request.on("error", reject)
         request.once("response", (response) => {
           const status = response.statusCode ?? 500
+          // What is thrown here would end the program.
+          if (!isAnswer(status)) {
+            response.destroy()
+            reject(new StatusError(status))
+            return
+          }
           const head = new Headers()
           for (const name of ["content-type", "retry-after", "retry-after-ms"]) {
             const value = response.headers[name]
@@ -126,164 +134,94 @@ const openLine = (
   return line
 }
 
-/** The body as it comes, bounded: in the length of a line, and as a whole where it only explains an error. */
+/** Whether a status may stand with a body, as `Response` has it. */
+const isAnswer = (status: number): boolean => status >= 200 && status <= 599 && ![204, 205, 304].includes(status)
+
+/** Bytes since the last blank line, which ends an event; lines end with LF, CR or both. */
+class EventSize {
+  bytes = 0
+  #isBlank = true
+  #afterCr = false
+
+  add(chunk: Uint8Array): void {
+    for (let at = 0; at < chunk.length; at++) {
+      const byte = chunk[at]
+      const isPair = byte === 10 && this.#afterCr
+      this.#afterCr = byte === 13
+      if (isPair) continue
+      if (byte !== 10 && byte !== 13) {
+        this.#isBlank = false
+        this.bytes++
+      } else {
+        if (this.#isBlank) this.bytes = 0
+        this.#isBlank = true
+      }
+    }
+  }
+}
+
+/** The body as it comes, bounded: in the length of an event, and as a whole where it only explains an error. */
 async function* bodyOf(line: Line, response: http.IncomingMessage, status: number) {
-  let lineBytes = 0
+  const event = new EventSize()
   let total = 0
   for await (const chunk of response) {
     const bytes: Uint8Array = chunk
     line.received += bytes.length
     total += bytes.length
-    const end = bytes.lastIndexOf(10)
-    lineBytes = end === -1 ? lineBytes + bytes.length : bytes.length - end - 1
-    if (lineBytes > maxLineBytes) throw new OversizeError()
+    event.add(bytes)
+    if (event.bytes > maxEventBytes) throw new OversizeError()
     yield bytes
     if (status >= 300 && total > maxErrorBytes) return
   }
-}
-
-/** A value's string field, if it has one. */
-const stringOf = (value: unknown, field: string): string | undefined => {
-  if (typeof value !== "object" || value === null) return undefined
-  const found: unknown = Reflect.get(value, field)
-  return typeof found === "string" ? found : undefined
-}
-
-/** The first system error code along a chain of causes: ECONNREFUSED, ENOTFOUND, CERT_HAS_EXPIRED. */
-const codeOf = (error: unknown): string | undefined => {
-  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
-    const code = stringOf(at, "code")
-    if (code !== undefined && /^[A-Z][A-Z0-9_]+$/.test(code)) return code
-  }
-  return undefined
-}
-
-/** A provider's words, fit for one line: no control characters, no key nor any piece of one, at most 200 characters. */
-export const scrub = (text: string, key: Redacted.Redacted | undefined): string => {
-  const secret = key === undefined ? "" : Redacted.value(key)
-  const plain = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ")
-  const whole = secret === "" ? plain : plain.replaceAll(secret, "[key]")
-  return whole
-    .replace(/\b(?:sk|key|pk)[-_][\w*.-]{6,}/gi, "[key]")
-    .replace(/[\w+/=.-]{6,}/g, (word) => (secret.includes(word) ? "[key]" : word))
-    .slice(0, 200)
-    .trim()
-}
-
-/** Seconds, a date, or milliseconds in a header of its own; at most a day. */
-const retryAfter = (headers: unknown, now: number): number | undefined => {
-  if (!(headers instanceof Headers)) return undefined
-  const inMs = Number(headers.get("retry-after-ms") ?? Number.NaN)
-  const after = headers.get("retry-after")
-  const ms = Number.isFinite(inMs)
-    ? inMs
-    : after === null
-      ? Number.NaN
-      : /^\d+(\.\d+)?$/.test(after.trim())
-        ? Number(after) * 1000
-        : Date.parse(after) - now
-  return Number.isFinite(ms) ? Math.min(Math.max(0, Math.round(ms)), 24 * 60 * 60 * 1000) : undefined
-}
-
-/** What an SDK threw, in our words. `begun`: the answer's head had been received without an error status. */
-const toLlmError = (
-  error: unknown,
-  begun: boolean,
-  options: LlmHttpOptions,
-  keyName: string,
-  now: number
-): LlmError => {
-  const fail = (reason: FailureReason, message: string, retryAfterMs?: number) =>
-    new LlmError({ reason, message, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) })
-  const who = options.provider
-  const where = new URL(options.baseUrl).host
-  const status: unknown = error instanceof Error ? Reflect.get(error, "status") : undefined
-  const kind = stringOf(error, "type") ?? stringOf(error, "code") ?? ""
-
-  if (typeof status === "number") {
-    const words = scrub(error instanceof Error ? error.message : "", options.key)
-    if (status === 401 || status === 403) {
-      return options.key === undefined
-        ? fail("NoKey", `${who} asks for a key: set ${keyName} and start again`)
-        : fail("Unauthorized", `${who} refused the key (${status}): check ${keyName} and start again`)
-    }
-    if (status === 429) {
-      const ms = Reflect.has(Object(error), "headers")
-        ? retryAfter(Reflect.get(Object(error), "headers"), now)
-        : undefined
-      const when = ms === undefined ? "in a while" : `in ${Math.ceil(ms / 1000)} s`
-      return fail(
-        "RateLimited",
-        `${who} takes no more requests for now, or the account is out of credit (429): try again ${when}`,
-        ms
-      )
-    }
-    if (status === 408) return fail("Timeout", `${who} gave up waiting (408): try again`)
-    if (status >= 500) return fail("Unavailable", `${who} is in trouble (${status}): try again in a while`)
-    if (status < 400) {
-      return fail(
-        "Refused",
-        `${who} at ${where} redirects elsewhere (${status}), which is not followed: set the right base URL`
-      )
-    }
-    return fail(
-      "Refused",
-      `${who} did not accept the request: ${words}; check the model (${options.model}) and the base URL`
-    )
-  }
-  if (begun) {
-    if (error instanceof OversizeError) return fail("Broken", `${who} sent more than a language model says: ask again`)
-    if (/rate_limit|quota/.test(kind))
-      return fail("RateLimited", `${who} takes no more requests for now: try again in a while`)
-    if (/overloaded|server_error|api_error/.test(kind)) {
-      return fail("Unavailable", `${who} is in trouble (${scrub(kind, options.key)}): try again in a while`)
-    }
-    return fail("Broken", `${who}'s answer was cut off or garbled: ask again`)
-  }
-  const code = codeOf(error)
-  if (code?.startsWith("HPE_")) return fail("Broken", `${where} does not speak HTTP (${code}): check the base URL`)
-  return fail(
-    "Unavailable",
-    `${who} at ${where} cannot be reached (${code ?? "no connection"}): check the network and the base URL`
-  )
 }
 
 /** How one provider's SDK is driven; one of these is made per request and may hold state. */
 export interface Exchange<Chunk> {
   /** Sends the request. */
   readonly open: (fetch: Fetch, signal: AbortSignal) => Promise<AsyncIterable<Chunk>>
-  /** The text in a chunk, if any. May throw on what is no chunk at all. */
-  readonly text: (chunk: Chunk) => string | undefined
-  /** The answer's end, if it has been seen. */
-  readonly done: () => LlmEvent | undefined
+  /** What a chunk adds. May throw on what is no chunk at all. */
+  readonly read: (chunk: Chunk) => ReadonlyArray<LlmEvent>
+  /** The calls of a complete answer, then `Done`; undefined where the end was not seen. May throw like `read`. */
+  readonly end: () => ReadonlyArray<LlmEvent> | undefined
 }
 
-/** Runs one request. The connection is closed at once when the stream ends, fails or is interrupted. */
-export const run = <Chunk>(options: {
+/** How a provider is reached. */
+export interface Access {
   readonly http: LlmHttpOptions
   /** Named where a key is missing or refused. */
   readonly keyName: string
   readonly auth: (key: string) => readonly [name: string, value: string]
-  readonly exchange: (request: LlmRequest) => Exchange<Chunk>
-  readonly request: LlmRequest
-}): Stream.Stream<LlmEvent, LlmError> =>
+}
+
+/** Aborted when the scope closes, which closes the connection. */
+const aborting = Effect.acquireRelease(
+  Effect.sync(() => new AbortController()),
+  (controller) => Effect.sync(() => controller.abort())
+)
+
+/** Runs one request. The connection is closed at once when the stream ends, fails or is interrupted. */
+export const run = <Chunk>(
+  options: Access & {
+    /** Fails where the request cannot be said in the provider's format; then nothing is sent. */
+    readonly exchange: (request: LlmRequest) => Effect.Effect<Exchange<Chunk>, LlmError>
+    readonly request: LlmRequest
+  }
+): Stream.Stream<LlmEvent, LlmError> =>
   Stream.unwrap(
     Effect.gen(function* () {
       const { http: settings, keyName } = options
       const { connectMs = 30_000, firstTokenMs = 60_000, idleMs = 60_000 } = settings.timeouts ?? {}
-      const exchange = options.exchange(options.request)
+      const exchange = yield* options.exchange(options.request)
       const line = openLine(options.auth, settings.key)
-      const controller = yield* Effect.acquireRelease(
-        Effect.sync(() => new AbortController()),
-        (controller) => Effect.sync(() => controller.abort())
-      )
+      const controller = yield* aborting
 
       const late = (message: string) => () => Effect.fail(new LlmError({ reason: "Timeout", message }))
       const attempt = <A>(begun: boolean, promise: () => Promise<A>) =>
         Effect.flatMap(Clock.currentTimeMillis, (now) =>
           Effect.tryPromise({
             try: promise,
-            catch: (error) => toLlmError(error, begun, settings, keyName, now)
+            catch: (error) =>
+              toLlmError(error, begun, { ...settings, reached: Deferred.isDoneUnsafe(line.connected) }, keyName, now)
           })
         )
 
@@ -322,21 +260,16 @@ export const run = <Chunk>(options: {
 
       type Next = IteratorResult<Chunk>
       type Page = readonly [ReadonlyArray<LlmEvent>, Option.Option<Next | undefined>]
+      const broken = (what: string) =>
+        new LlmError({ reason: "Broken", message: `${settings.provider}'s answer ${what}: ask again` })
+      const understood = <A>(run: () => A) => Effect.try({ try: run, catch: () => broken("is garbled") })
       const page = Effect.fnUntraced(function* (next: Next): Effect.fn.Return<Page, LlmError> {
         if (next.done !== true) {
-          const text = yield* Effect.try({
-            try: () => exchange.text(next.value),
-            catch: () =>
-              new LlmError({ reason: "Broken", message: `${settings.provider}'s answer is garbled: ask again` })
-          })
-          return [text === undefined || text === "" ? [] : [{ _tag: "Delta", text }], Option.some(undefined)]
+          return [yield* understood(() => exchange.read(next.value)), Option.some(undefined)]
         }
-        const end = exchange.done()
-        if (end !== undefined) return [[end], Option.none()]
-        return yield* new LlmError({
-          reason: "Broken",
-          message: `${settings.provider}'s answer was cut off: ask again`
-        })
+        const end = yield* understood(exchange.end)
+        if (end !== undefined) return [end, Option.none()]
+        return yield* broken("was cut off")
       })
       const { chunks, first } = iterator
       const further = Effect.suspend(() =>
@@ -350,3 +283,39 @@ export const run = <Chunk>(options: {
       )
     })
   )
+
+/** Names of models in one list; more are left out. */
+const maxModels = 2000
+
+/** The names of the provider's models, in their order. One request, or a few where the provider pages; ten seconds for all. */
+export const list = (
+  options: Access & {
+    readonly open: (fetch: Fetch, signal: AbortSignal) => AsyncIterable<{ readonly id: string }>
+  }
+): Effect.Effect<ReadonlyArray<string>, LlmError> =>
+  Effect.gen(function* () {
+    const { http: settings, keyName } = options
+    const line = openLine(options.auth, settings.key)
+    const { signal } = yield* aborting
+    const now = yield* Clock.currentTimeMillis
+    return yield* Effect.tryPromise({
+      try: async () => {
+        const names = new Set<string>()
+        for await (const { id } of options.open(line.fetch, signal)) {
+          const name = typeof id === "string" ? scrub(id, settings.key) : ""
+          if (name !== "") names.add(name)
+          if (names.size >= maxModels) break
+        }
+        return [...names].sort()
+      },
+      catch: (error) => toLlmError(error, line.received > 0, settings, keyName, now)
+    }).pipe(
+      Effect.timeoutOrElse({
+        duration: 10_000,
+        orElse: () => {
+          const message = `${settings.provider} did not list its models within 10 s: try again`
+          return Effect.fail(new LlmError({ reason: "Timeout", message }))
+        }
+      })
+    )
+  }).pipe(Effect.scoped)

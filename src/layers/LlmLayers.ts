@@ -1,9 +1,12 @@
 /** From settings to the provider that answers. */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import { type Provider, providerDefaults } from "../domain/Llm.ts"
-import { LlmError, type LlmProvider } from "../services/LlmProvider.ts"
+import type { StandIn } from "../domain/SettingKinds.ts"
+import { LlmLegs } from "../services/LlmLegs.ts"
+import { LlmError, LlmProvider } from "../services/LlmProvider.ts"
 import * as LlmAnthropic from "./LlmAnthropic.ts"
 import type { LlmHttpOptions, LlmTimeouts } from "./LlmHttp.ts"
 import * as LlmOffline from "./LlmOffline.ts"
@@ -17,7 +20,8 @@ export interface LlmSettings {
   readonly keys: { readonly [P in Provider]?: Redacted.Redacted | undefined }
   readonly maxTokens?: number | undefined
   readonly timeouts?: LlmTimeouts | undefined
-  readonly offline: Pick<LlmOffline.OfflineOptions, "list" | "timeZone">
+  /** Providers that stand in for that one, in order. One that is the same provider has its address too. */
+  readonly fallback?: ReadonlyArray<StandIn> | undefined
 }
 
 type Choice =
@@ -83,17 +87,48 @@ export const choose = (settings: LlmSettings): Effect.Effect<Choice, LlmError> =
     })
   })
 
-/** The provider that the settings mean; see `choose`. SDKs are loaded with the first request. */
+/** The SDKs are loaded with the first request. */
+const layerOf = (choice: Choice): Layer.Layer<LlmProvider> => {
+  switch (choice.provider) {
+    case "offline":
+      return LlmOffline.layer({ chosen: choice.chosen })
+    case "anthropic":
+      return LlmAnthropic.layer(choice)
+    default:
+      return LlmOpenAi.layer(choice)
+  }
+}
+
+/** The provider that the settings mean; see `choose`. */
 export const layer = (settings: LlmSettings): Layer.Layer<LlmProvider, LlmError> =>
-  Layer.unwrap(
-    Effect.map(choose(settings), (choice) => {
-      switch (choice.provider) {
-        case "offline":
-          return LlmOffline.layer({ ...settings.offline, chosen: choice.chosen })
-        case "anthropic":
-          return LlmAnthropic.layer(choice)
-        default:
-          return LlmOpenAi.layer(choice)
-      }
+  Layer.unwrap(Effect.map(choose(settings), layerOf))
+
+/** Those that stand in; an address of the user's own belongs to the provider that it was set for, and to no other. */
+const chooseStandIn = (settings: LlmSettings, main: Choice, { model, provider }: StandIn) => {
+  if (provider === "openai-compatible" && main.provider !== provider) {
+    return refuse(
+      "llm.fallback may name openai-compatible only where it is the provider too, since there is one base URL"
+    )
+  }
+  return choose({
+    ...settings,
+    provider,
+    model: model ?? (provider === main.provider ? settings.model : undefined),
+    baseUrl: provider === main.provider ? settings.baseUrl : undefined
+  })
+}
+
+/** All providers that may answer: the one that the settings mean, then those of `fallback`. */
+export const layerLegs = (settings: LlmSettings): Layer.Layer<LlmLegs, LlmError> =>
+  Layer.effect(
+    LlmLegs,
+    Effect.gen(function* () {
+      const main = yield* choose(settings)
+      const others = yield* Effect.forEach(settings.fallback ?? [], (standIn) =>
+        Effect.map(chooseStandIn(settings, main, standIn), (choice) => ({ ...choice, chosen: "it stands in" }))
+      )
+      const build = (choice: Choice) => Effect.map(Layer.build(layerOf(choice)), Context.get(LlmProvider))
+      const first = yield* build(main)
+      return LlmLegs.of([first, ...(yield* Effect.forEach(others, build))])
     })
   )

@@ -1,114 +1,116 @@
 /**
- * The assistant of a machine without any key. It is no language model and says so; it lists files, tells the time and
- * repeats what it was told, so that everything around it can be used and tested.
+ * The assistant of a machine without any key. It is no language model and says so; it knows a few phrases and calls the
+ * same tools as a model would, so that everything around it can be used and tested.
  */
+import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
-import { type LlmEvent, LlmProvider } from "../services/LlmProvider.ts"
-
-export interface Entry {
-  readonly name: string
-  readonly kind: string
-  /** Bytes. */
-  readonly size: number
-}
+import type { LlmMessage } from "../domain/Llm.ts"
+import { type Wish, wishOf } from "../domain/OfflinePhrases.ts"
+import * as Reminder from "../domain/Reminder.ts"
+import { denial } from "../domain/ToolPolicy.ts"
+import { unmarked } from "../domain/Untrusted.ts"
+import { type LlmEvent, LlmProvider, type LlmRequest } from "../services/LlmProvider.ts"
 
 export interface OfflineOptions {
-  /** The files below the base path; the port guards the path, which comes from the user as it is. */
-  readonly list: (path: string) => Effect.Effect<ReadonlyArray<Entry>, { readonly message: string }>
-  /** Default: the system's. */
-  readonly timeZone?: DateTime.TimeZone | undefined
   /** How it came to be chosen, for `Status`. */
   readonly chosen?: string | undefined
-}
-
-/** Entries named in one answer. */
-const maxListed = 200
-
-type Wish =
-  | { readonly _tag: "List"; readonly path: string }
-  | { readonly _tag: "Time" }
-  | { readonly _tag: "Help" }
-  | { readonly _tag: "Other" }
-
-const listing =
-  /^(?:ls|dir|(?:list|show)(?:\s+(?:the|my|all))*(?:\s+(?:files|folder|directory))?)(?:\s+(?:in|of|under))?(?:\s+(.+))?$/i
-const time = /^(?:what(?:'s|\s+is)?\s+(?:the\s+)?(?:time|date|day)\b.*|time|date|now)$/i
-const help = /^(?:\/?help|\?|what can you do)$/i
-
-const wishOf = (text: string): Wish => {
-  const plain = text.trim().replace(/[?!.]+$/, (end) => (end.startsWith("?") || end.startsWith("!") ? "" : end))
-  if (help.test(plain) || text.trim() === "?") return { _tag: "Help" }
-  if (time.test(plain)) return { _tag: "Time" }
-  const list = listing.exec(plain)
-  if (list !== null) return { _tag: "List", path: list[1]?.replace(/^(["'`])(.*)\1$/, "$2") ?? "" }
-  return { _tag: "Other" }
-}
-
-// Names of files come from anywhere; what could steer a terminal becomes a visible dot.
-const visible = (text: string): string => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "·")
-
-const size = (bytes: number): string =>
-  bytes < 1024
-    ? `${bytes} B`
-    : bytes < 1024 ** 2
-      ? `${(bytes / 1024).toFixed(1)} KiB`
-      : `${(bytes / 1024 ** 2).toFixed(1)} MiB`
-
-const table = (path: string, entries: ReadonlyArray<Entry>): string => {
-  const where = path === "" ? "the base folder" : visible(path)
-  if (entries.length === 0) return `There is nothing in ${where}.`
-  const lines = entries.slice(0, maxListed).map(({ kind, name, size: bytes }) => {
-    const folder = kind.toLowerCase() === "folder" || kind.toLowerCase() === "directory"
-    return folder ? `- ${visible(name)}/` : `- ${visible(name)} (${size(bytes)})`
-  })
-  const more = entries.length > maxListed ? [`… and ${entries.length - maxListed} more`] : []
-  return [`In ${where}:`, ...lines, ...more].join("\n")
+  /** Where the user is; default: the system's. */
+  readonly timeZone?: DateTime.TimeZone | undefined
 }
 
 const introduction =
   "I am ClawChat's built-in offline assistant, not a language model: no provider's key is set, so I only know a few phrases."
 
-const helpText = [
-  introduction,
-  "",
-  "You can say:",
-  "- list files, or ls docs: what is below the base path",
-  "- what time is it",
-  "- help",
-  "",
-  "For real answers set ANTHROPIC_API_KEY, OPENAI_API_KEY or DEEPSEEK_API_KEY in .env, or CLAWCHAT_LLM_PROVIDER=openai-compatible with a base URL, and start again."
-].join("\n")
+/** What can be said, and the tool that it needs. */
+const phrases: ReadonlyArray<readonly [tool: string, phrase: string]> = [
+  ["file_list", "list files, or ls docs: what is below the base path"],
+  ["file_read", "read notes/today.md: a file's text"],
+  ["file_search", "search files for invoice: where a word stands"],
+  ["file_write", "write notes/idea.txt: some text (asks you first)"],
+  ["file_trash", "trash file old.txt (asks you first)"],
+  ["memory_append", "remember that the bins go out on Tuesdays"],
+  ["memory_search", "what do you remember about bins"],
+  ["cron_add", "remind me every Monday at 9 to water the plants (asks you first)"],
+  ["cron_list", "list reminders"],
+  ["cron_remove", "remove reminder water the plants (asks you first)"],
+  ["time", "what time is it"],
+  ["status", "status"]
+]
+
+const helpText = (has: (tool: string) => boolean): string =>
+  [
+    introduction,
+    "",
+    "You can say:",
+    ...phrases.filter(([tool]) => has(tool)).map(([, phrase]) => `- ${phrase}`),
+    "- help",
+    "",
+    "For real answers set ANTHROPIC_API_KEY, OPENAI_API_KEY or DEEPSEEK_API_KEY in .env, or CLAWCHAT_LLM_PROVIDER=openai-compatible with a base URL, and start again."
+  ].join("\n")
+
+// Text of files comes from anywhere; what could steer a terminal becomes a visible dot.
+const visible = (text: string): string => text.replace(/[^\P{Cc}\n\t]|[\p{Cf}\p{Zl}\p{Zp}]/gu, "·")
 
 /** A few words at a time, as a model would. */
 const deltas = (text: string): Array<LlmEvent> =>
   (text.match(/\s*\S+(?:\s+\S+){0,2}\s*/g) ?? []).map((part) => ({ _tag: "Delta", text: part }))
 
-const answer = Effect.fnUntraced(function* (text: string, options: OfflineOptions) {
-  const wish = wishOf(text)
-  switch (wish._tag) {
-    case "Help":
-      return helpText
-    case "Time": {
-      const zone = options.timeZone ?? DateTime.zoneMakeLocal()
-      const now = DateTime.setZone(yield* DateTime.now, zone)
-      const words = DateTime.format(now, { locale: "en-GB", dateStyle: "full", timeStyle: "long" })
-      return `It is ${words} (${DateTime.zoneToString(zone)}).`
-    }
-    case "List":
-      return yield* options.list(wish.path).pipe(
-        Effect.map((entries) => table(wish.path, entries)),
-        Effect.catch((error) => Effect.succeed(`I could not list that: ${visible(error.message)}`))
-      )
-    case "Other":
-      return `${introduction}\n\nYou said:\n\n${text.replace(/^/gm, "> ")}\n\nSay "help" to see what I can do.`
-  }
+const done = (stopReason: "end" | "tools"): LlmEvent => ({
+  _tag: "Done",
+  usage: { inputTokens: 0, outputTokens: 0 },
+  stopReason,
+  model: "offline",
+  cost: 0
 })
 
-export const layer = (options: OfflineOptions): Layer.Layer<LlmProvider> =>
-  Layer.succeed(
+const says = (text: string): Array<LlmEvent> => [...deltas(text), done("end")]
+
+/** What came of the calls, in words. */
+const report = (results: ReadonlyArray<Extract<LlmMessage, { readonly role: "tool" }>>): string =>
+  results
+    .map(({ failed, name, text }) => {
+      const plain = visible(unmarked(text)).trim()
+      if (plain === denial("user")) return "Not done: it was denied."
+      if (plain === denial("timeout")) return "Not done: nobody allowed it in time."
+      if (failed) return `That did not work: ${plain}`
+      return name === "time" ? `It is ${plain}.` : plain
+    })
+    .join("\n\n")
+
+const answer = ({ messages, tools = [] }: LlmRequest, wall: Reminder.Wall): Array<LlmEvent> => {
+  const asked = messages.findLastIndex(({ role }) => role === "user")
+  const results = messages.slice(asked + 1).filter((message) => message.role === "tool")
+  if (results.length > 0) return says(report(results))
+  const text = messages[asked]?.text ?? ""
+  const has = (tool: string): boolean => tools.some(({ name }) => name === tool)
+  const wish: Wish = wishOf(text, wall)
+  switch (wish._tag) {
+    case "Help":
+      return says(helpText(has))
+    case "Say":
+      return says(wish.text)
+    case "Unclear":
+      return says(`That reminder does not work: ${wish.hint}`)
+    case "Call":
+      if (!has(wish.tool)) return says(`${introduction}\n\nWhat you ask needs ${wish.tool}, which is not there.`)
+      return [
+        {
+          _tag: "Call",
+          call: { id: `offline_${messages.length}`, name: wish.tool, arguments: JSON.stringify(wish.input) }
+        },
+        done("tools")
+      ]
+    case "Other":
+      return says(`${introduction}\n\nYou said:\n\n${text.replace(/^/gm, "> ")}\n\nSay "help" to see what I can do.`)
+  }
+}
+
+export const layer = (options: OfflineOptions = {}): Layer.Layer<LlmProvider> => {
+  const zone = options.timeZone ?? DateTime.zoneMakeLocal()
+  return Layer.succeed(
     LlmProvider,
     LlmProvider.of({
       info: {
@@ -118,12 +120,10 @@ export const layer = (options: OfflineOptions): Layer.Layer<LlmProvider> =>
       },
       stream: (request) =>
         Stream.unwrap(
-          Effect.map(answer(request.messages.at(-1)?.text ?? "", options), (text) =>
-            Stream.fromIterable<LlmEvent>([
-              ...deltas(text),
-              { _tag: "Done", usage: { inputTokens: 0, outputTokens: 0 }, stopReason: "end", model: "offline" }
-            ])
+          Effect.map(Clock.currentTimeMillis, (now) =>
+            Stream.fromIterable(answer(request, Reminder.wallOf(now, DateTime.zoneToString(zone))))
           )
         )
     })
   )
+}

@@ -9,6 +9,7 @@ import type { SQLInputValue } from "node:sqlite"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -16,6 +17,12 @@ import type { Connection } from "effect/sql/SqlConnection"
 import { ConnectionError, classifySqliteError, SqlError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import * as Folders from "./Folders.ts"
+
+/** Patience for locks while the file is opened, ms; after that it is shown between statements, where nobody is held up. */
+const OPENING_MS = 5000
+const patience = Schedule.max([Schedule.spaced("25 millis"), Schedule.recurs(200)])
+
+const isBusy = ({ reason }: SqlError): boolean => reason._tag === "LockTimeoutError"
 
 /** What a column can hold when this adapter is asked to bind it. */
 const isBindable = (value: unknown): value is SQLInputValue =>
@@ -81,10 +88,10 @@ const open = (filename: string) =>
       try: async () => {
         if (filename !== ":memory:") await prepareFile(filename)
         const { DatabaseSync } = await load()
-        const database = new DatabaseSync(filename, { timeout: 5000, enableForeignKeyConstraints: true })
+        const database = new DatabaseSync(filename, { timeout: OPENING_MS, enableForeignKeyConstraints: true })
         try {
           // FULL: a committed transaction survives a power loss.
-          database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+          database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 0;")
         } catch (error) {
           database.close()
           throw error
@@ -99,7 +106,7 @@ const open = (filename: string) =>
 const make = Effect.fnUntraced(function* (filename: string) {
   const database = yield* open(filename)
 
-  const attempt = <A>(operation: string, run: () => A) =>
+  const once = <A>(operation: string, run: () => A) =>
     Effect.try({
       try: run,
       catch: (cause) => {
@@ -109,6 +116,12 @@ const make = Effect.fnUntraced(function* (filename: string) {
         return new SqlError({ reason: classifySqliteError({ message, errno, cause }, { message, operation }) })
       }
     })
+
+  /** What another program's lock kept from happening is tried again, for five seconds; the connection stays ours. */
+  const attempt = <A>(operation: string, run: () => A) => {
+    const tried = once(operation, run)
+    return Effect.catchIf(tried, isBusy, () => Effect.retry(tried, { schedule: patience, while: isBusy }))
+  }
 
   const all = (sql: string, params: ReadonlyArray<unknown>) =>
     attempt("execute", () => database.prepare(sql).all(...bindable(params)))

@@ -4,7 +4,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
-import type { FailureReason, StopReason, Usage } from "../domain/Llm.ts"
+import type { FailureReason, LlmMessage, StopReason, ToolCall, ToolSpec, Usage } from "../domain/Llm.ts"
 
 export class LlmError extends Data.TaggedError("LlmError")<{
   readonly reason: FailureReason
@@ -14,25 +14,40 @@ export class LlmError extends Data.TaggedError("LlmError")<{
   readonly retryAfterMs?: number
 }> {}
 
-export interface LlmMessage {
-  readonly role: "user" | "assistant"
-  readonly text: string
-}
-
 export interface LlmRequest {
   readonly conversation: string
+  /** Stays byte for byte the same from turn to turn as long as nobody edits it, so that providers may cache it. */
   readonly system: string
-  /** Begins and ends with the user. Several of the user's may follow each other; a layer joins them where it must. */
+  /** Begins with the user, ends with the user or with results. Several of the user's may follow each other; a layer joins them where it must. */
   readonly messages: ReadonlyArray<LlmMessage>
+  readonly tools?: ReadonlyArray<ToolSpec>
   /** Default: the provider's configured model. */
   readonly model?: string
   readonly maxTokens?: number
+  /** The cron job that this is for: its budget counts. */
+  readonly job?: string
 }
 
-/** Closed union; calls of tools will be further members. Every complete stream ends with its one `Done`. */
+/**
+ * Closed union. Every complete stream ends with its one `Done`; calls come only when they are complete, directly before
+ * it, so that half an answer executes nothing.
+ */
 export type LlmEvent =
   | { readonly _tag: "Delta"; readonly text: string }
-  | { readonly _tag: "Done"; readonly usage: Usage; readonly stopReason: StopReason; readonly model: string }
+  | { readonly _tag: "Reasoning"; readonly text: string }
+  | { readonly _tag: "Call"; readonly call: ToolCall }
+  /** For people: another provider answers, a request is tried again. */
+  | { readonly _tag: "Notice"; readonly text: string }
+  | {
+      readonly _tag: "Done"
+      readonly usage: Usage
+      readonly stopReason: StopReason
+      readonly model: string
+      /** Where another than the configured one answered. */
+      readonly provider?: string
+      /** US dollars, where the model's price is known. */
+      readonly cost?: number
+    }
 
 export interface LlmInfo {
   readonly provider: string
@@ -48,6 +63,8 @@ export interface LlmProviderShape {
    * provider at once. No retries: the caller decides. Text that came before a failure has been emitted.
    */
   readonly stream: (request: LlmRequest) => Stream.Stream<LlmEvent, LlmError>
+  /** Names of the models that the provider has, where it can tell. */
+  readonly models?: Effect.Effect<ReadonlyArray<string>, LlmError>
 }
 
 export class LlmProvider extends Context.Service<LlmProvider, LlmProviderShape>()("clawchat/services/LlmProvider") {

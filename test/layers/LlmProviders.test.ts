@@ -1,147 +1,20 @@
 /** The real SDKs against servers on loopback that speak the providers' formats, well and badly. */
-import * as http from "node:http"
+import type * as http from "node:http"
 import * as net from "node:net"
 import { afterEach, assert, beforeEach, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import type * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { vi } from "vitest"
-import type { Provider } from "../../src/domain/Llm.ts"
-import * as LlmAnthropic from "../../src/layers/LlmAnthropic.ts"
-import * as LlmHttp from "../../src/layers/LlmHttp.ts"
-import * as LlmLayers from "../../src/layers/LlmLayers.ts"
-import * as LlmOpenAi from "../../src/layers/LlmOpenAi.ts"
+import * as LlmFailures from "../../src/layers/LlmFailures.ts"
+import type * as LlmHttp from "../../src/layers/LlmHttp.ts"
 import { type LlmError, type LlmEvent, LlmProvider, type LlmRequest } from "../../src/services/LlmProvider.ts"
-
-const key = "sk-test-Zq81LxT4vWm7RkPd93NbYc"
-
-interface Seen {
-  readonly url: string
-  readonly headers: http.IncomingHttpHeaders
-  readonly body: string
-}
-
-interface Server {
-  readonly url: string
-  readonly seen: Array<Seen>
-}
-
-type Answer = (response: http.ServerResponse, seen: Seen) => void
-
-const listening = (server: net.Server) =>
-  Effect.acquireRelease(
-    Effect.callback<number>((resume) => {
-      server.listen(0, "127.0.0.1", () => {
-        const address = server.address()
-        resume(Effect.succeed(typeof address === "object" && address !== null ? address.port : 0))
-      })
-    }),
-    () =>
-      Effect.callback<void>((resume) => {
-        server.close(() => resume(Effect.void))
-        if (server instanceof http.Server) server.closeAllConnections()
-      })
-  )
-
-const serve = Effect.fnUntraced(function* (answer: Answer) {
-  const seen: Array<Seen> = []
-  const server = http.createServer((request, response) => {
-    const parts: Array<Buffer> = []
-    request.on("data", (part: Buffer) => parts.push(part))
-    request.on("end", () => {
-      const entry = { url: request.url ?? "", headers: request.headers, body: Buffer.concat(parts).toString() }
-      seen.push(entry)
-      answer(response, entry)
-    })
-  })
-  const port = yield* listening(server)
-  return { url: `http://127.0.0.1:${port}`, seen } satisfies Server
-})
-
-/** How one provider talks. */
-interface Dialect {
-  readonly provider: Provider
-  readonly layer: (options: LlmHttp.LlmHttpOptions) => Layer.Layer<LlmProvider>
-  readonly base: string
-  readonly path: string
-  readonly keyVariable: string
-  readonly credential: (headers: http.IncomingHttpHeaders) => unknown
-  readonly sentKey: string
-  readonly start: string
-  readonly delta: (text: string) => string
-  readonly end: string
-  readonly error: (type: string, message: string) => string
-  readonly streamError: (type: string) => string
-}
-
-const data = (value: unknown) => `data: ${JSON.stringify(value)}\n\n`
-const event = (value: { readonly type: string }) => `event: ${value.type}\n${data(value)}`
-
-const chunk = (fields: object) =>
-  data({ id: "c1", object: "chat.completion.chunk", created: 1, model: "m-1", ...fields })
-
-const openAi: Dialect = {
-  provider: "openai",
-  layer: LlmOpenAi.layer,
-  base: "/v1",
-  path: "/v1/chat/completions",
-  keyVariable: "OPENAI_API_KEY",
-  credential: (headers) => headers.authorization,
-  sentKey: `Bearer ${key}`,
-  start: chunk({ choices: [{ index: 0, delta: { role: "assistant", content: "" }, finish_reason: null }] }),
-  delta: (text) => chunk({ choices: [{ index: 0, delta: { content: text }, finish_reason: null }] }),
-  end: `${chunk({ choices: [{ index: 0, delta: {}, finish_reason: "stop" }] })}${chunk({
-    choices: [],
-    usage: { prompt_tokens: 11, completion_tokens: 3, total_tokens: 14 }
-  })}data: [DONE]\n\n`,
-  error: (type, message) => JSON.stringify({ error: { type, message, code: null, param: null } }),
-  streamError: (type) => data({ error: { type, message: `no ${key}` } })
-}
-
-const anthropic: Dialect = {
-  provider: "anthropic",
-  layer: LlmAnthropic.layer,
-  base: "",
-  path: "/v1/messages",
-  keyVariable: "ANTHROPIC_API_KEY",
-  credential: (headers) => headers["x-api-key"],
-  sentKey: key,
-  start:
-    event({
-      type: "message_start",
-      message: {
-        id: "msg_1",
-        type: "message",
-        role: "assistant",
-        content: [],
-        model: "m-1",
-        stop_reason: null,
-        usage: { input_tokens: 11, output_tokens: 1 }
-      }
-    } as { readonly type: string }) +
-    event({ type: "content_block_start", index: 0, content_block: { type: "text", text: "" } } as {
-      readonly type: string
-    }) +
-    event({ type: "ping" }),
-  delta: (text) =>
-    event({ type: "content_block_delta", index: 0, delta: { type: "text_delta", text } } as { readonly type: string }),
-  end:
-    event({ type: "content_block_stop", index: 0 } as { readonly type: string }) +
-    event({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 3 } } as {
-      readonly type: string
-    }) +
-    event({ type: "message_stop" }),
-  error: (type, message) => JSON.stringify({ type: "error", error: { type, message } }),
-  streamError: (type) => event({ type: "error", error: { type, message: `no ${key}` } } as { readonly type: string })
-}
-
-const sse = { "content-type": "text/event-stream" }
+import { type Answer, anthropic, type Dialect, key, listening, openAi, serve, sse } from "./FakeProviders.ts"
 
 const request: LlmRequest = {
   conversation: "main",
@@ -169,7 +42,7 @@ const ask = (dialect: Dialect, url: string, options: Partial<LlmHttp.LlmHttpOpti
     const exit = yield* provider.stream(request).pipe(
       Stream.runForEach((event) => {
         if (event._tag === "Done") done = event
-        else text += event.text
+        else if (event._tag === "Delta") text += event.text
         return event._tag === "Delta" ? onText : Effect.void
       }),
       Effect.exit
@@ -268,16 +141,32 @@ for (const dialect of [openAi, anthropic]) {
         const body: unknown = JSON.parse(seen[0]?.body ?? "")
         assert.nestedPropertyVal(body, "model", "m-asked")
         assert.nestedPropertyVal(body, "stream", true)
-        const turns = [
-          { role: "user", content: "one\n\ntwo" },
-          { role: "assistant", content: "three" },
-          { role: "user", content: "four" }
-        ]
+        const cache = { cache_control: { type: "ephemeral" } }
         assert.deepNestedInclude(
           body,
           dialect === openAi
-            ? { messages: [{ role: "system", content: "Be exact." }, ...turns] }
-            : { messages: turns, system: "Be exact." }
+            ? {
+                messages: [
+                  { role: "system", content: "Be exact." },
+                  { role: "user", content: "one\n\ntwo" },
+                  { role: "assistant", content: "three" },
+                  { role: "user", content: "four" }
+                ]
+              }
+            : {
+                messages: [
+                  {
+                    role: "user",
+                    content: [
+                      { type: "text", text: "one" },
+                      { type: "text", text: "two" }
+                    ]
+                  },
+                  { role: "assistant", content: [{ type: "text", text: "three", ...cache }] },
+                  { role: "user", content: [{ type: "text", text: "four" }] }
+                ],
+                system: [{ type: "text", text: "Be exact.", ...cache }]
+              }
         )
       })
     )
@@ -397,6 +286,17 @@ for (const dialect of [openAi, anthropic]) {
         assert.strictEqual(error?.reason, "Refused")
         assert.include(error?.message, "too long for [key]")
         assert.notInclude(error?.message, "\u001b")
+      })
+    )
+
+    it.effect("402: Refused, since the account is out of credit", () =>
+      Effect.gen(function* () {
+        const { error } = yield* outcomeOf((response) => {
+          response.writeHead(402, { "content-type": "application/json" })
+          response.end(dialect.error("billing_error", `Insufficient Balance, ${key}`))
+        })
+        assert.strictEqual(error?.reason, "Refused")
+        assert.include(error?.message, "out of credit")
       })
     )
 
@@ -652,95 +552,12 @@ for (const dialect of [openAi, anthropic]) {
 describe("scrub", () => {
   it("leaves words alone and takes out the key, its pieces, and what looks like one", () => {
     assert.strictEqual(
-      LlmHttp.scrub("the model gpt does not exist", Redacted.make(key)),
+      LlmFailures.scrub("the model gpt does not exist", Redacted.make(key)),
       "the model gpt does not exist"
     )
-    assert.strictEqual(LlmHttp.scrub(`a ${key} b`, Redacted.make(key)), "a [key] b")
-    assert.strictEqual(LlmHttp.scrub("key sk-ab****wxyz is bad", Redacted.make(key)), "key [key] is bad")
-    assert.strictEqual(LlmHttp.scrub(`tail ${key.slice(9, 20)}!`, Redacted.make(key)), "tail [key]!")
-    assert.strictEqual(LlmHttp.scrub("x".repeat(500), undefined).length, 200)
+    assert.strictEqual(LlmFailures.scrub(`a ${key} b`, Redacted.make(key)), "a [key] b")
+    assert.strictEqual(LlmFailures.scrub("key sk-ab****wxyz is bad", Redacted.make(key)), "key [key] is bad")
+    assert.strictEqual(LlmFailures.scrub(`tail ${key.slice(9, 20)}!`, Redacted.make(key)), "tail [key]!")
+    assert.strictEqual(LlmFailures.scrub("x".repeat(500), undefined).length, 200)
   })
-})
-
-describe("LlmLayers.choose", () => {
-  const offline = { list: () => Effect.succeed([]) }
-  const some = Redacted.make(key)
-  const choose = (settings: Omit<LlmLayers.LlmSettings, "offline">) => LlmLayers.choose({ ...settings, offline })
-
-  it.effect("is offline with nothing set", () =>
-    Effect.map(choose({ keys: { openai: Redacted.make(" ") } }), (choice) => {
-      assert.deepStrictEqual(choice, { provider: "offline", chosen: "no provider is set and no key was found" })
-    })
-  )
-
-  it.effect("takes the first key in the order anthropic, openai, deepseek", () =>
-    Effect.gen(function* () {
-      const names = []
-      for (const keys of [
-        { anthropic: some, openai: some, deepseek: some },
-        { openai: some, deepseek: some },
-        { deepseek: some }
-      ]) {
-        const choice = yield* choose({ keys })
-        names.push([choice.provider, choice.chosen])
-      }
-      assert.deepStrictEqual(names, [
-        ["anthropic", "ANTHROPIC_API_KEY is the first key found"],
-        ["openai", "OPENAI_API_KEY is the first key found"],
-        ["deepseek", "DEEPSEEK_API_KEY is the first key found"]
-      ])
-    })
-  )
-
-  it.effect("lets the setting win; DeepSeek has its model and address", () =>
-    Effect.gen(function* () {
-      const choice = yield* choose({ provider: "deepseek", keys: { anthropic: some, deepseek: some } })
-      assert.deepInclude(choice, {
-        provider: "deepseek",
-        model: "deepseek-v4-flash",
-        baseUrl: "https://api.deepseek.com",
-        chosen: "it is set"
-      })
-      assert.strictEqual((yield* choose({ provider: "offline", keys: { anthropic: some } })).provider, "offline")
-    })
-  )
-
-  it.effect("a base URL of one's own never gets the key of a provider that was not named", () =>
-    Effect.gen(function* () {
-      const baseUrl = "http://localhost:11434/v1"
-      const choice = yield* choose({ baseUrl, model: "m", keys: { anthropic: some, openai: some } })
-      assert.deepInclude(choice, { provider: "openai-compatible", baseUrl, key: undefined })
-    })
-  )
-
-  it.effect("names what is missing or unusable", () =>
-    Effect.gen(function* () {
-      const messages: Array<string> = []
-      for (const settings of [
-        { provider: "anthropic", keys: {} },
-        { provider: "deepseek", keys: { openai: some } },
-        { provider: "openai", keys: { openai: Redacted.make(`${key}\u2028x`) } },
-        { provider: "openai-compatible", keys: {}, model: "m" },
-        { provider: "openai-compatible", keys: {}, baseUrl: "http://localhost" },
-        { provider: "openai-compatible", keys: {}, model: "m", baseUrl: "file:///etc/passwd" },
-        { provider: "openai-compatible", keys: {}, model: "m", baseUrl: `http://u:${key}@localhost/v1` }
-      ] satisfies ReadonlyArray<Omit<LlmLayers.LlmSettings, "offline">>) {
-        const error = yield* Effect.flip(choose(settings))
-        note(error)
-        messages.push(`${error.reason}: ${error.message}`)
-      }
-      const expected = [
-        "NoKey: the provider anthropic needs a key: set ANTHROPIC_API_KEY",
-        "NoKey: the provider deepseek needs a key: set DEEPSEEK_API_KEY",
-        "Refused: OPENAI_API_KEY holds characters",
-        "Refused: the provider openai-compatible needs a base URL",
-        "Refused: the provider openai-compatible has no default model",
-        "Refused: the provider's base URL is no http",
-        "Refused: the provider's base URL holds more than"
-      ]
-      for (const [index, start] of expected.entries())
-        assert.isTrue(messages[index]?.startsWith(start), messages[index])
-      assert.strictEqual(messages.length, expected.length)
-    })
-  )
 })
