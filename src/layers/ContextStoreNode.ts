@@ -61,7 +61,10 @@ const writeDefaults = async (folder: string) => {
  * The files in `folder` (absolute). The folder and missing files are made once, at the start: a file removed later stays
  * away until the next.
  */
-export const layer = (options: { readonly folder: string }): Layer.Layer<ContextStore, ContextStoreError> =>
+export const layer = (options: {
+  readonly folder: string
+  readonly places?: ContextPrompt.Places | undefined
+}): Layer.Layer<ContextStore, ContextStoreError> =>
   Layer.effect(
     ContextStore,
     Effect.tryPromise({
@@ -79,7 +82,10 @@ export const layer = (options: { readonly folder: string }): Layer.Layer<Context
         ContextStore.of({
           read: Effect.promise(() =>
             Promise.all(ContextPrompt.fileNames.map((name) => find(options.folder, name)))
-          ).pipe(Effect.map(ContextPrompt.join), Effect.withSpan("ContextStore.read"))
+          ).pipe(
+            Effect.map((found) => ContextPrompt.join(found, options.places)),
+            Effect.withSpan("ContextStore.read")
+          )
         })
       )
     )

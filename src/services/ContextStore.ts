@@ -28,7 +28,10 @@ export class ContextStore extends Context.Service<
   }
 >()("clawchat/services/ContextStore") {
   /** From names to contents; look-ups happen at each read, so the record may be changed meanwhile. */
-  static readonly layerMemory = (files: { readonly [name: string]: string | undefined }): Layer.Layer<ContextStore> =>
+  static readonly layerMemory = (
+    files: { readonly [name: string]: string | undefined },
+    places?: ContextPrompt.Places
+  ): Layer.Layer<ContextStore> =>
     Layer.succeed(
       ContextStore,
       ContextStore.of({
@@ -39,7 +42,8 @@ export class ContextStore extends Context.Service<
               return text === undefined
                 ? { _tag: "Missing", name }
                 : ContextPrompt.fromBytes(name, new TextEncoder().encode(text))
-            })
+            }),
+            places
           )
         )
       })

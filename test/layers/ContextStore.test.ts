@@ -62,33 +62,41 @@ describe("ContextStoreNode", () => {
           fs.rmSync(soul)
           const { files, text } = yield* read
           assert.notInclude(text, "SOUL.md")
-          assert.deepStrictEqual(files[0], { name: "SOUL.md", bytes: 0, state: "missing" })
+          assert.deepStrictEqual(files[0], { name: "SOUL.md", bytes: 0, state: "missing", budget: 500 })
         })
       )
     })
   )
 
-  it.effect("cuts a long file at a whole character and says so", () =>
+  it.effect("cuts a file to its budget at whole lines and characters, and says so", () =>
     Effect.gen(function* () {
       const folder = yield* temporary
-      const file = path.join(folder, "MEMORY.md")
+      const soul = path.join(folder, "SOUL.md")
+      const memory = path.join(folder, "MEMORY.md")
       for (const character of ["a", "é", "✓", "𝄞"]) {
         for (let shift = 0; shift < 4; shift++) {
           const content = "x".repeat(shift) + character.repeat(ContextPrompt.maxFileBytes + 1)
-          fs.writeFileSync(file, content)
+          fs.writeFileSync(soul, content)
           const { files, text } = yield* inFolder(folder, (read) => read)
           const size = Buffer.byteLength(content)
-          assert.deepStrictEqual(files[3], { name: "MEMORY.md", bytes: size, state: "truncated" })
-          const [, body = "", note] = /===== MEMORY.md =====\n(.*)\n(.*)$/.exec(text) ?? []
-          assert.strictEqual(note, `[truncated: the first 32768 of ${size} bytes]`)
+          assert.deepInclude(files[0], { name: "SOUL.md", bytes: size, state: "truncated", budget: 500 })
+          assert.isAtMost(files[0]?.tokens ?? 501, 500)
+          const [, body = "", bytes] =
+            /===== SOUL.md =====\n(.*)\n\[truncated: the first (\d+) of \d+ bytes\]/.exec(text) ?? []
+          assert.strictEqual(Number(bytes), Buffer.byteLength(body))
           assert.isTrue(content.startsWith(body))
-          assert.isAtMost(Buffer.byteLength(body), ContextPrompt.maxFileBytes)
-          assert.isAbove(Buffer.byteLength(body), ContextPrompt.maxFileBytes - 4)
+          assert.isAbove(body.length, 300)
         }
       }
-      fs.writeFileSync(file, "y".repeat(ContextPrompt.maxFileBytes))
-      const { files } = yield* inFolder(folder, (read) => read)
-      assert.strictEqual(files[3]?.state, "used")
+      // What is newest stands at the end of MEMORY.md, and stays.
+      const lines = Array.from({ length: 1000 }, (_, n) => `- fact number ${n}`)
+      fs.writeFileSync(memory, lines.join("\n"))
+      const { files, text } = yield* inFolder(folder, (read) => read)
+      assert.deepInclude(files[3], { name: "MEMORY.md", state: "truncated", budget: 1000 })
+      assert.match(text, /===== MEMORY.md =====\n\[truncated: the last \d+ of \d+ bytes\]\n- fact number \d+\n/)
+      assert.isTrue(text.endsWith("- fact number 999"))
+      fs.writeFileSync(soul, "y ".repeat(900))
+      assert.strictEqual((yield* inFolder(folder, (read) => read)).files[0]?.state, "used")
     })
   )
 
