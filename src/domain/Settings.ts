@@ -286,6 +286,48 @@ const table = (read: Read, role: Role) => ({
       }),
       idleMs: read("llm.timeouts.idle", Kinds.duration(SECOND, HOUR), { in: "server", default: "60 seconds" })
     },
+    /** Providers that answer while the configured one fails, in order. */
+    fallback: read("llm.fallback", Kinds.standIns(4), {
+      in: "server",
+      default: "none",
+      env: "CLAWCHAT_LLM_FALLBACK"
+    }),
+    /** Tokens that one answer of the provider may have; the provider's own limit when unset. */
+    maxTokens: read("llm.max_tokens", Kinds.autoOr(Kinds.integer(256, 1_000_000)), { in: "server", default: "auto" }),
+    /** US dollars per million tokens of the configured provider, where its price is not known, or another one. */
+    price: {
+      input: read("llm.price.input", Kinds.dollars(100_000), { in: "server", default: "none" }),
+      output: read("llm.price.output", Kinds.dollars(100_000), { in: "server", default: "none" }),
+      cached: read("llm.price.cached", Kinds.dollars(100_000), { in: "server", default: "none" })
+    },
+    /** US dollars that may be spent; 0 for nothing. */
+    budget: {
+      day: read("llm.budget.day", Kinds.dollars(1_000_000), { in: "server", default: "none" }),
+      month: read("llm.budget.month", Kinds.dollars(1_000_000), { in: "server", default: "none" }),
+      /** For each cron job, per day. */
+      perJob: read("llm.budget.per_job", Kinds.dollars(1_000_000), { in: "server", default: "none" })
+    },
+    /** Tokens, by estimate, that parts of a prompt may have. */
+    tokens: {
+      soul: tokens(read, "llm.tokens.soul", "500"),
+      agents: tokens(read, "llm.tokens.agents", "1000"),
+      user: tokens(read, "llm.tokens.user", "500"),
+      memory: tokens(read, "llm.tokens.memory", "1000"),
+      /** Of the logs of today and yesterday, together. */
+      log: tokens(read, "llm.tokens.log", "1000"),
+      history: tokens(read, "llm.tokens.history", "2000"),
+      /** Of a whole request. */
+      prompt: tokens(read, "llm.tokens.prompt", "60000")
+    },
+    /** What one answer may take before it is told to come to its end. */
+    turn: {
+      steps: read("llm.turn.steps", Kinds.integer(1, 1000), { in: "server", default: "24" }),
+      /** The time that people take to decide is not counted. */
+      timeMs: read("llm.turn.time", Kinds.duration(SECOND, DAY), { in: "server", default: "10 minutes" }),
+      cost: read("llm.turn.cost", Kinds.dollars(1_000_000), { in: "server", default: "none" }),
+      /** How long a call waits for a person's decision. */
+      approvalMs: read("llm.turn.approval_time", Kinds.duration(SECOND, DAY), { in: "server", default: "10 minutes" })
+    },
     keys: {
       openai: apiKey(read, "llm.openai_api_key", "OPENAI_API_KEY"),
       anthropic: apiKey(read, "llm.anthropic_api_key", "ANTHROPIC_API_KEY"),
@@ -322,6 +364,9 @@ const logOf = (role: Role, home: string): string => {
 
 const turnSecret = (read: Read, key: string, env: string) =>
   read(key, Kinds.secret(1, TURN_LENGTH, "spaces"), { in: "environment", default: "", env })
+
+const tokens = (read: Read, key: string, standard: string) =>
+  read(key, Kinds.integer(0, 10_000_000), { in: "server", default: standard })
 
 const apiKey = (read: Read, key: string, env: string) =>
   read(key, Kinds.secret(1, 1024, "no spaces"), { in: "environment", default: "", env })
@@ -441,6 +486,11 @@ const contradictions = (values: Values, winners: ReadonlyMap<string, Given>): Re
   if (values.networking.keepaliveIntervalMs * 2 > values.networking.idleTimeoutMs) {
     const where = at("networking.keepalive_interval", "networking.idle_timeout")
     problems.push(`${where}: networking.keepalive_interval must be at most half of networking.idle_timeout`)
+  }
+  const { cached, input, output } = values.llm.price
+  if ((input === undefined) !== (output === undefined) || (cached !== undefined && input === undefined)) {
+    const where = at("llm.price.input", "llm.price.output", "llm.price.cached")
+    problems.push(`${where}: llm.price.input and llm.price.output must be set together`)
   }
   // A `.env` that came with someone's folder must not send the user's keys to a host of its choice.
   const baseUrl = winners.get("llm.base_url")

@@ -1,85 +1,108 @@
 /**
- * The llm tier's heart: a question goes in, the provider's answer streams out, and the transcript holds both.
+ * The llm tier's heart: a question goes in, its answer streams out, and the transcript holds both.
  *
- * A question is one answer in the making, however many callers read it; each reads it from its start. It lives while
- * someone reads: when the last caller leaves, the request to the provider ends and the text so far is kept as
- * `cancelled`. One answer runs per conversation; further questions wait in order of arrival, a bounded number of them.
+ * A question is one answer in the making, however many read it; each reads it from its start. It goes on when nobody reads:
+ * who comes back, from whichever device, picks it up. It ends when it is stopped. One answer runs per conversation;
+ * further questions wait in order of arrival, a bounded number of them.
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import * as Data from "effect/Data"
-import * as Deferred from "effect/Deferred"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as RcMap from "effect/RcMap"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import { ChatError, ChatEvent, maxTextBytes } from "../domain/ChatRpc.ts"
+import {
+  ChatError,
+  ChatEvent,
+  type Decision,
+  maxAttachmentBytes,
+  maxTextBytes,
+  type QueuedQuestion
+} from "../domain/ChatRpc.ts"
 import * as History from "../domain/History.ts"
-import type { StopReason, Usage } from "../domain/Llm.ts"
+import type { Attachment, LlmMessage, Usage } from "../domain/Llm.ts"
 import { ContextStore } from "../services/ContextStore.ts"
-import { Conversations, type ConversationsError, type GivenReply } from "../services/Conversations.ts"
-import { LlmError, LlmProvider } from "../services/LlmProvider.ts"
+import { type Asked, Conversations, type ConversationsError, type GivenReply } from "../services/Conversations.ts"
+import type { Crypto } from "../services/Crypto.ts"
+import { type LlmError, LlmProvider } from "../services/LlmProvider.ts"
+import { AnswerFeed } from "./AnswerFeed.ts"
+import { Approvals } from "./Approvals.ts"
+import * as Turn from "./Turn.ts"
 
 export interface AssistantSettings {
   /** Estimated tokens of a whole request: system prompt, history and question. Default 60,000. */
   readonly promptTokens?: number | undefined
-  /** Tokens that an answer may have; default: the provider's. */
+  /** Estimated tokens of the history among them. Default 2,000. */
+  readonly historyTokens?: number | undefined
+  /** Tokens that one request may bring; default: the provider's. */
   readonly maxTokens?: number | undefined
   /** Questions that may wait in one conversation behind the one being answered. Default 8. */
   readonly maxWaiting?: number | undefined
-  /** Characters after which an answer is cut off as broken. Default 1 Mi. */
-  readonly maxAnswerChars?: number | undefined
+  /** Conversations in which an answer may be in the making. Default 32. */
+  readonly maxConversations?: number | undefined
+  readonly limits?: Partial<Turn.Limits> | undefined
+  /** Default: the system's. */
+  readonly timeZone?: DateTime.TimeZone | undefined
+  /** Takes secrets that the program knows out of what a tool has brought. */
+  readonly redact?: ((text: string) => string) | undefined
 }
 
-/** Equal questions are one question, so this is the key of the answers in the making. */
-export class Question extends Data.Class<{
+/** What surrounds a turn; nothing unless it is given. */
+export const Surroundings = Context.Reference<{
+  /** What goes before a question, and changes too often for the system prompt; its source is the user's own notes. */
+  readonly material: Effect.Effect<string>
+  /** Told of each complete exchange, before its end is told to the client. */
+  readonly finished: (exchange: Finished) => Effect.Effect<void>
+}>("clawchat/programs/Surroundings", {
+  defaultValue: () => ({ material: Effect.succeed(""), finished: () => Effect.void })
+})
+
+export interface Finished {
+  readonly conversation: string
+  readonly messageId: string
+  readonly question: string
+  readonly answer: string
+  /** Milliseconds since 1970: when the question was asked. */
+  readonly created: number
+  readonly job: string | undefined
+  /** Text that others than the user may have written was before the model. */
+  readonly tainted: boolean
+}
+
+export interface Question {
   readonly conversation: string
   readonly messageId: string
   readonly text: string
-}> {}
+  readonly attachments?: ReadonlyArray<Attachment>
+}
 
-/** The events of an answer so far, and a signal for those who have read them all. */
-class Answer {
-  readonly #events: Array<ChatEvent> = []
-  #end: Exit.Exit<void, ChatError> | undefined
-  #changed = Deferred.makeUnsafe<void>()
+/** A question that no person attends to. */
+export interface Errand extends Question {
+  /** The cron job's name. */
+  readonly job: string
+  /** Tools that its policy names; no other is called. */
+  readonly tools: ReadonlySet<string>
+}
 
-  readonly publish = (event: ChatEvent): void => {
-    this.#events.push(event)
-    this.#signal()
-  }
-
-  readonly end = (exit: Exit.Exit<void, ChatError>): void => {
-    this.#end = exit
-    this.#signal()
-  }
-
-  #signal() {
-    const changed = this.#changed
-    this.#changed = Deferred.makeUnsafe<void>()
-    Deferred.doneUnsafe(changed, Effect.void)
-  }
-
-  readonly #after = (index: number): Effect.Effect<readonly [Array<ChatEvent>, Option.Option<number>], ChatError> =>
-    Effect.suspend(() => {
-      if (index < this.#events.length)
-        return Effect.succeed([this.#events.slice(index), Option.some(this.#events.length)])
-      if (this.#end === undefined) return Effect.andThen(Deferred.await(this.#changed), this.#after(index))
-      return Effect.as(this.#end, [[], Option.none()])
-    })
-
-  /** All events from the first on. */
-  readonly events: Stream.Stream<ChatEvent, ChatError> = Stream.paginate(0, this.#after)
+/** What a question is being answered with, or waits for. */
+interface Running {
+  readonly question: Question
+  readonly feed: AnswerFeed
+  readonly errand: Errand | undefined
+  fiber: Fiber.Fiber<void, ChatError> | undefined
+  stopped: boolean
 }
 
 /** One conversation's turn-taking. */
 interface Lane {
   readonly turn: Semaphore.Semaphore
-  /** Questions answered or waiting. */
-  inside: number
+  /** In order: the first is being answered. */
+  readonly inside: Array<Running>
 }
 
 const tooLong = (bytes: number) =>
@@ -92,6 +115,12 @@ const busy = (waiting: number) =>
   new ChatError({
     reason: "Busy",
     message: `${waiting} questions wait in this conversation already: wait for an answer, then send again`
+  })
+
+const crowded = (conversations: number) =>
+  new ChatError({
+    reason: "Busy",
+    message: `answers are in the making in ${conversations} conversation${conversations === 1 ? "" : "s"}: wait for one to end, then send again`
   })
 
 const ending = new ChatError({ reason: "TierAway", message: "the assistant is shutting down: send again in a moment" })
@@ -109,167 +138,403 @@ const fromLlm = (error: LlmError) =>
     }
   })
 
-const noUsage: Usage = { inputTokens: 0, outputTokens: 0 }
+const unexpected = new ChatError({
+  reason: "Storage",
+  message: "the answer failed unexpectedly: the log of the llm tier says how; send again to try once more"
+})
+
+const stopped = new ChatError({ reason: "Stopped", message: "the answer was stopped: send again to go on" })
+
+const conflict = (messageId: string) =>
+  new ChatError({
+    reason: "Conflict",
+    message: `message id ${messageId} was used for another message; make a new id for each`
+  })
+
+const sizeOf = ({ attachments, text }: Question): { readonly text: number; readonly attached: number } => ({
+  text: new TextEncoder().encode(text).length,
+  attached: (attachments ?? []).reduce((sum, { bytes }) => sum + bytes.length, 0)
+})
+
+const heavy = (bytes: number) =>
+  new ChatError({
+    reason: "TooLong",
+    message: `the attachments have ${bytes} bytes, at most ${maxAttachmentBytes} are taken: put them with clawchat files put, and name their paths`
+  })
+
+const sameAttachments = (a: ReadonlyArray<Attachment>, b: ReadonlyArray<Attachment>): boolean =>
+  a.length === b.length &&
+  a.every(({ bytes, mediaType, name }, index) => {
+    const other = b[index]
+    if (other?.name !== name || other.mediaType !== mediaType || other.bytes.length !== bytes.length) return false
+    return bytes.every((byte, at) => byte === other.bytes[at])
+  })
+
+/** Who does not say what was attached means what is known. */
+const sameQuestion = (a: Question, b: Question): boolean =>
+  a.conversation === b.conversation &&
+  a.text === b.text &&
+  (a.attachments === undefined || b.attachments === undefined || sameAttachments(a.attachments, b.attachments))
 
 const make = Effect.fnUntraced(function* (settings: AssistantSettings) {
   const promptTokens = settings.promptTokens ?? 60_000
+  const historyTokens = settings.historyTokens ?? 2000
   const maxWaiting = settings.maxWaiting ?? 8
-  const maxAnswerChars = settings.maxAnswerChars ?? 1024 * 1024
+  const maxConversations = settings.maxConversations ?? 32
+  const zone = settings.timeZone ?? DateTime.zoneMakeLocal()
   const provider = yield* LlmProvider
   const context = yield* ContextStore
   const conversations = yield* Conversations
+  const surroundings = yield* Surroundings
+  const approvals = new Approvals()
+  const turns = yield* Turn.make(
+    { ...Turn.defaultLimits, ...settings.limits },
+    approvals,
+    settings.redact ?? ((text) => text)
+  )
 
   const swept = yield* conversations.sweep
-  if (swept > 0) yield* Effect.logInfo(`${swept} answers had been cut off; each is given anew when asked for again`)
+  if (swept > 0) yield* Effect.logInfo(`${swept} answers had been cut off; each goes on when asked for again`)
 
-  const lanes = yield* RcMap.make({
-    lookup: (_conversation: string) => Effect.sync((): Lane => ({ turn: Semaphore.makeUnsafe(1), inside: 0 }))
-  })
+  const lanes = new Map<string, Lane>()
+  const running = new Map<string, Running>()
+  const fibers = yield* FiberSet.make<void, ChatError>()
 
-  /** A place in the conversation's queue for the scope. */
-  const enter = Effect.fnUntraced(function* (conversation: string) {
-    const lane = yield* RcMap.get(lanes, conversation)
-    yield* Effect.acquireRelease(
-      Effect.suspend(() => {
-        if (lane.inside > maxWaiting) return Effect.fail(busy(maxWaiting))
-        lane.inside++
-        return Effect.void
-      }),
-      () => Effect.sync(() => lane.inside--)
-    )
+  const laneOf = (conversation: string): Lane => {
+    const lane = lanes.get(conversation) ?? { turn: Semaphore.makeUnsafe(1), inside: [] }
+    lanes.set(conversation, lane)
     return lane
-  })
+  }
 
-  const replay = (answer: Answer, reply: GivenReply) =>
-    Effect.sync(() => {
-      answer.publish(ChatEvent.cases.Started.make({ replyId: reply.id, model: reply.model, provider: reply.provider }))
-      if (reply.text !== "") answer.publish(ChatEvent.cases.Delta.make({ text: reply.text }))
-      answer.publish(ChatEvent.cases.Done.make({ usage: reply.usage, stopReason: reply.stopReason }))
+  const tellPlaces = (lane: Lane): void => {
+    lane.inside.forEach(({ feed }, ahead) => {
+      if (ahead > 0) feed.publish(ChatEvent.cases.Queued.make({ ahead }))
     })
+  }
 
-  const requestFor = Effect.fnUntraced(function* (question: Question, seq: number) {
+  const leave = (each: Running): void => {
+    const { conversation, messageId } = each.question
+    running.delete(messageId)
+    const lane = lanes.get(conversation)
+    if (lane === undefined) return
+    lane.inside.splice(lane.inside.indexOf(each), 1)
+    if (lane.inside.length === 0) lanes.delete(conversation)
+    else tellPlaces(lane)
+  }
+
+  const replay = (feed: AnswerFeed, reply: GivenReply): void => {
+    feed.publish(ChatEvent.cases.Started.make({ replyId: reply.id, model: reply.model, provider: reply.provider }))
+    if (reply.text !== "") feed.publish(ChatEvent.cases.Delta.make({ text: reply.text }))
+    feed.publish(doneOf(reply))
+  }
+
+  const zoneName = DateTime.zoneToString(zone)
+  // Made once: making one takes longer than a question's whole way through here.
+  const clock = new Intl.DateTimeFormat("en-GB", { dateStyle: "full", timeStyle: "short", timeZone: zoneName })
+  const saidAt = (ms: number): string => `${clock.format(ms)}, ${zoneName}`
+
+  /** System prompt and messages; whether text that others may have written is among them. */
+  const requestFor = Effect.fnUntraced(function* (question: Question, asked: Asked) {
     const system = (yield* context.read).text
-    const budget = Math.max(0, promptTokens - History.estimateTokens(system))
-    const earlier = yield* Effect.mapError(
-      conversations.exchangesBefore(question.conversation, seq, budget * History.charsPerToken),
-      fromConversations
-    )
-    return {
-      conversation: question.conversation,
-      system,
-      messages: History.turns(earlier, question.text, budget),
-      ...(settings.maxTokens === undefined ? {} : { maxTokens: settings.maxTokens })
+    const material = yield* surroundings.material
+    const summary = yield* conversations.summary(question.conversation)
+    const room = Math.max(0, promptTokens - History.estimateTokens(system))
+    const { attachments } = asked
+    const asking: LlmMessage = {
+      role: "user",
+      text: question.text,
+      at: saidAt(asked.created),
+      ...(material === "" ? {} : { material }),
+      ...(attachments.length === 0 ? {} : { attachments })
     }
+    const budget = Math.min(room, historyTokens + History.cost([asking]))
+    const earlier = yield* conversations.exchangesBefore(
+      question.conversation,
+      asked.seq,
+      budget * History.charsPerToken,
+      Option.getOrUndefined(Option.map(summary, ({ upToSeq }) => upToSeq))
+    )
+    const messages = History.turns({
+      newestFirst: earlier,
+      question: asking,
+      budgetTokens: budget,
+      limitTokens: room,
+      at: saidAt,
+      ...(Option.isSome(summary) ? { summary: summary.value.text } : {})
+    })
+    // An answer may repeat what was read long before it: what it was given counts, not what of it still goes along.
+    const tainted =
+      Option.isSome(summary) ||
+      attachments.length > 0 ||
+      earlier.some(
+        (exchange) =>
+          exchange.tainted === true ||
+          (exchange.attachments?.length ?? 0) > 0 ||
+          exchange.steps?.some((step) => step._tag === "Result" && turns.isUntrusted(step.name)) === true
+      )
+    // A question that fills the room leaves some for what is read on the way to its answer.
+    return { system, messages, room: Math.max(room, History.cost(messages) + Math.floor(room / 4)), tainted }
   })
 
-  const ask = Effect.fnUntraced(function* (question: Question, seq: number, answer: Answer) {
-    const request = yield* requestFor(question, seq)
+  const answer = Effect.fnUntraced(function* ({ errand, feed, question }: Running, asked: Asked) {
+    const { messages, room, system, tainted } = yield* Effect.mapError(requestFor(question, asked), fromConversations)
+    const { conversation, messageId, text } = question
     yield* Effect.uninterruptibleMask(
       Effect.fnUntraced(function* (restore) {
         const { model, provider: name } = provider.info
         const replyId = yield* conversations
-          .beginReply({ messageId: question.messageId, provider: name, model })
+          .beginReply({ messageId, provider: name, model })
           .pipe(Effect.mapError(fromConversations))
-        answer.publish(ChatEvent.cases.Started.make({ replyId, model, provider: name }))
+        feed.publish(ChatEvent.cases.Started.make({ replyId, model, provider: name }))
 
-        let text = ""
-        let end: { usage: Usage; stopReason: StopReason; model: string } | undefined
-        const exit = yield* provider.stream(request).pipe(
-          Stream.runForEach((event) =>
-            Effect.suspend(() => {
-              if (event._tag === "Done") {
-                end = event
-              } else if (event.text !== "") {
-                if (text.length + event.text.length > maxAnswerChars) {
-                  const message = `the answer exceeded ${maxAnswerChars} characters and was cut off`
-                  return Effect.fail(new LlmError({ reason: "Broken", message }))
-                }
-                text += event.text
-                answer.publish(ChatEvent.cases.Delta.make({ text: event.text }))
-              }
-              return Effect.void
-            })
-          ),
-          Effect.andThen(
-            Effect.suspend(() =>
-              end === undefined
-                ? Effect.fail(new LlmError({ reason: "Broken", message: "the answer ended early: ask again" }))
-                : Effect.succeed(end)
-            )
-          ),
-          restore,
-          Effect.exit
-        )
-
-        if (Exit.isSuccess(exit)) {
-          yield* Effect.mapError(
-            conversations.endReply(replyId, { status: "complete", text, ...exit.value }),
-            fromConversations
-          )
-          const { stopReason, usage } = exit.value
-          answer.publish(ChatEvent.cases.Done.make({ usage, stopReason }))
-          return
+        const progress = Turn.begin(model, name)
+        const task: Turn.Task = {
+          caller: { conversation, messageId, ...(errand === undefined ? {} : { job: errand.job }) },
+          replyId,
+          system,
+          messages,
+          roomTokens: room,
+          steps: asked.steps,
+          tainted,
+          unattended: errand?.tools,
+          maxTokens: settings.maxTokens
         }
-        const status = Cause.hasInterruptsOnly(exit.cause) ? "cancelled" : "failed"
-        yield* conversations
-          .endReply(replyId, { status, text, model, usage: noUsage, stopReason: "other" })
-          .pipe(Effect.catch((error) => Effect.logError(error.message)))
-        return yield* Effect.mapError(exit, fromLlm)
+        const exit = yield* Effect.exit(restore(turns.run(task, feed, progress)))
+        const status = Turn.statusOf(exit)
+        const { cost, tainted: hasRead, ...end } = progress
+        const priced = cost === undefined ? {} : { cost }
+        const ended = conversations.endReply(replyId, { status, ...end, ...priced, tainted: hasRead })
+        if (status !== "complete") {
+          yield* Effect.catch(ended, (error) => Effect.logError(error.message))
+          return yield* Effect.mapError(exit, fromTurn)
+        }
+        yield* Effect.mapError(ended, fromConversations)
+        const exchange = { conversation, messageId, question: text, answer: end.text, created: asked.created }
+        yield* surroundings.finished({ ...exchange, job: errand?.job, tainted: hasRead })
+        feed.publish(doneOf(progress))
       })
     )
   })
 
-  const run = (question: Question, answer: Answer) =>
+  const work = (each: Running, lane: Lane) =>
     Effect.gen(function* () {
-      const lane = yield* enter(question.conversation)
-      const { reply, seq } = yield* Effect.mapError(conversations.ask(question), fromConversations)
-      yield* Option.isSome(reply) ? replay(answer, reply.value) : lane.turn.withPermit(ask(question, seq, answer))
-    }).pipe(Effect.scoped)
-
-  const answers = yield* RcMap.make({
-    lookup: Effect.fnUntraced(function* (question: Question) {
-      const answer = new Answer()
-      yield* run(question, answer).pipe(
-        Effect.onExit((exit) =>
-          Effect.sync(() =>
-            answer.end(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? Exit.fail(ending) : exit)
-          )
-        ),
-        Effect.forkScoped
-      )
-      return answer
+      const asked = yield* Effect.mapError(conversations.ask(each.question), fromConversations)
+      if (Option.isSome(asked.reply)) return replay(each.feed, asked.reply.value)
+      if (asked.seq === 0) approvals.forget(each.question.conversation)
+      yield* lane.turn.withPermit(answer(each, asked))
     })
-  })
+
+  /** Why a question is not taken; nothing is stored then. */
+  const refusalOf = (question: Question): ChatError | undefined => {
+    const { attached, text } = sizeOf(question)
+    if (text > maxTextBytes) return tooLong(text)
+    if (attached > maxAttachmentBytes) return heavy(attached)
+    return !lanes.has(question.conversation) && lanes.size >= maxConversations ? crowded(lanes.size) : undefined
+  }
+
+  /** The answer to a question: the one in the making, or a new one. */
+  const start = (question: Question, errand?: Errand): Effect.Effect<Running, ChatError> =>
+    Effect.suspend(() => {
+      const known = running.get(question.messageId)
+      if (known !== undefined) {
+        return sameQuestion(known.question, question)
+          ? Effect.succeed(known)
+          : Effect.fail(conflict(question.messageId))
+      }
+      const unfit = refusalOf(question)
+      if (unfit !== undefined) return Effect.fail(unfit)
+      const lane = laneOf(question.conversation)
+      if (lane.inside.length > maxWaiting) return Effect.fail(busy(maxWaiting))
+      const each: Running = { question, feed: new AnswerFeed(), errand, fiber: undefined, stopped: false }
+      running.set(question.messageId, each)
+      lane.inside.push(each)
+      if (lane.inside.length > 1) each.feed.publish(ChatEvent.cases.Queued.make({ ahead: lane.inside.length - 1 }))
+      const whole = work(each, lane).pipe(
+        Effect.catchDefect((defect) =>
+          Effect.andThen(Effect.logError("an answer failed unexpectedly", defect), Effect.fail(unexpected))
+        ),
+        Effect.onExit((exit) =>
+          Effect.sync(() => {
+            leave(each)
+            const cut = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+            each.feed.end(cut ? Exit.fail(each.stopped ? stopped : ending) : exit)
+          })
+        )
+      )
+      return Effect.map(FiberSet.run(fibers, whole), (fiber) => {
+        each.fiber = fiber
+        return each
+      })
+    })
+
+  /** The events, and the note that somebody has read them all: taken only once the reader asks for what follows the end. */
+  const read = ({ feed, question }: Running): Stream.Stream<ChatEvent, ChatError> => {
+    let replyId: string | undefined
+    return feed.events.pipe(
+      Stream.tap((event) =>
+        Effect.sync(() => {
+          if (event._tag === "Started") replyId = event.replyId
+        })
+      ),
+      Stream.concat(
+        Stream.fromEffectDrain(
+          Effect.suspend(() =>
+            replyId === undefined
+              ? Effect.void
+              : Effect.catch(conversations.delivered(replyId), (error) =>
+                  Effect.logWarning(`${question.messageId}: ${error.message}`)
+                )
+          )
+        )
+      )
+    )
+  }
+
+  const asking = (messageId: string, text: string): ChatEvent => ChatEvent.cases.Asked.make({ messageId, text })
+
+  const send = (question: Question): Stream.Stream<ChatEvent, ChatError> =>
+    Stream.unwrap(Effect.map(start(question), read))
 
   return Assistant.of({
-    send: (question) =>
+    send,
+
+    follow: (conversation) =>
       Stream.unwrap(
         Effect.gen(function* () {
-          const bytes = new TextEncoder().encode(question.text).length
-          if (bytes > maxTextBytes) return yield* tooLong(bytes)
-          return (yield* RcMap.get(answers, new Question(question))).events
+          const current = lanes.get(conversation)?.inside[0]
+          if (current !== undefined) {
+            const { messageId, text } = current.question
+            return Stream.concat(Stream.succeed(asking(messageId, text)), read(current))
+          }
+          const unread = yield* Effect.mapError(conversations.unread(conversation), fromConversations)
+          if (Option.isNone(unread)) return Stream.empty
+          const { messageId, reply, text } = unread.value
+          return Stream.concat(Stream.succeed(asking(messageId, text)), send({ conversation, messageId, text })).pipe(
+            Stream.concat(Stream.fromEffectDrain(Effect.ignore(conversations.delivered(reply.id))))
+          )
         })
-      )
+      ),
+
+    stop: (conversation, messageId) =>
+      Effect.suspend(() => {
+        const inside = lanes.get(conversation)?.inside ?? []
+        const meant = inside.filter(({ question }) => messageId === undefined || question.messageId === messageId)
+        for (const each of meant) each.stopped = true
+        // From the last on, so that none begins in between.
+        return Effect.forEach(meant.toReversed(), ({ fiber }) => (fiber ? Fiber.interrupt(fiber) : Effect.void), {
+          discard: true
+        }).pipe(Effect.as(meant.length))
+      }),
+
+    approve: (approvalId, decision) =>
+      Effect.suspend(() =>
+        approvals.decide(approvalId, decision)
+          ? Effect.void
+          : Effect.fail(
+              new ChatError({
+                reason: "NotFound",
+                message: "no call waits for this decision: it was decided, stopped, or may not be decided so"
+              })
+            )
+      ),
+
+    queue: (conversation) =>
+      Effect.sync(() =>
+        (lanes.get(conversation)?.inside ?? []).map(({ question }, place) => ({
+          messageId: question.messageId,
+          text: question.text.slice(0, 200),
+          state: place > 0 ? "waiting" : approvals.isWaiting(conversation) ? "approval" : "running"
+        }))
+      ),
+
+    again: ({ conversation, messageId, newId, text }) =>
+      Stream.unwrap(
+        Effect.gen(function* () {
+          const known = running.get(newId)
+          if (known !== undefined) return read(known)
+          // Before anything is taken back.
+          const unfit = refusalOf({ conversation, messageId: newId, text: text ?? "" })
+          if (unfit !== undefined) return yield* unfit
+          if (lanes.has(conversation)) {
+            const message = "an answer is in the making in this conversation: stop it first, or wait for its end"
+            return yield* new ChatError({ reason: "Busy", message })
+          }
+          const taken = yield* Effect.mapError(
+            conversations.takeBack(conversation, newId, messageId),
+            fromConversations
+          )
+          if (Option.isNone(taken)) {
+            return yield* new ChatError({
+              reason: "NotFound",
+              message: "there is no such question in this conversation"
+            })
+          }
+          const { attachments, text: before } = taken.value
+          return send({ conversation, messageId: newId, text: text ?? before, attachments })
+        })
+      ),
+
+    run: (errand) =>
+      Effect.gen(function* () {
+        const each = yield* start(errand, errand)
+        let text = ""
+        let end: Pick<Turn.Progress, "usage" | "cost"> = { usage: { inputTokens: 0, outputTokens: 0 }, cost: undefined }
+        yield* Stream.runForEach(read(each), (event) =>
+          Effect.sync(() => {
+            if (event._tag === "Delta") text += event.text
+            if (event._tag === "Done") end = { usage: event.usage, cost: event.cost }
+          })
+        ).pipe(
+          Effect.onInterrupt(() => {
+            each.stopped = true
+            return each.fiber === undefined ? Effect.void : Fiber.interrupt(each.fiber)
+          })
+        )
+        return { text, ...end }
+      })
   })
 })
+
+const doneOf = ({
+  cost,
+  stopReason,
+  usage
+}: Pick<GivenReply, "cost" | "stopReason" | "usage"> | Turn.Progress): ChatEvent =>
+  ChatEvent.cases.Done.make({ usage, stopReason, ...(cost === undefined ? {} : { cost }) })
+
+const fromTurn = (error: LlmError | ConversationsError): ChatError =>
+  error._tag === "LlmError" ? fromLlm(error) : fromConversations(error)
 
 export class Assistant extends Context.Service<
   Assistant,
   {
     /**
      * Answers a question; see `ChatRpc.Send`. The same question again: a complete answer is replayed, one in the making
-     * is joined, one that was cut off, cancelled or failed is given anew.
+     * is joined, one that was cut off, stopped or failed goes on from what it had done.
      */
-    readonly send: (question: {
+    readonly send: (question: Question) => Stream.Stream<ChatEvent, ChatError>
+    /** See `ChatRpc.Follow`. */
+    readonly follow: (conversation: string) => Stream.Stream<ChatEvent, ChatError>
+    /** See `ChatRpc.Stop`. When this returns, the connection to the provider is closed. */
+    readonly stop: (conversation: string, messageId?: string) => Effect.Effect<number, ChatError>
+    readonly approve: (approvalId: string, decision: Decision) => Effect.Effect<void, ChatError>
+    readonly queue: (conversation: string) => Effect.Effect<ReadonlyArray<QueuedQuestion>>
+    /** See `ChatRpc.Again`. */
+    readonly again: (options: {
       readonly conversation: string
-      readonly messageId: string
-      readonly text: string
+      readonly messageId?: string
+      readonly newId: string
+      readonly text?: string
     }) => Stream.Stream<ChatEvent, ChatError>
+    /** Answers where no person attends; interruption stops it. */
+    readonly run: (
+      errand: Errand
+    ) => Effect.Effect<{ readonly text: string; readonly usage: Usage; readonly cost: number | undefined }, ChatError>
   }
 >()("clawchat/programs/Assistant") {
   /** One per transcript: it takes answers that it finds unfinished for the remains of a crash. */
   static readonly layer = (
     settings: AssistantSettings = {}
-  ): Layer.Layer<Assistant, ConversationsError, LlmProvider | ContextStore | Conversations> =>
+  ): Layer.Layer<Assistant, ConversationsError, LlmProvider | ContextStore | Conversations | Crypto> =>
     Layer.effect(Assistant, make(settings))
 }

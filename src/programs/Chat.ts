@@ -30,13 +30,18 @@ export const layerHandlers = (options: {
       const provider = yield* LlmProvider
       return {
         "Chat.Send": (question) => assistant.send(question),
-        "Chat.History": Effect.fnUntraced(function* ({ before, conversation, limit }) {
+        "Chat.Follow": ({ conversation }) => assistant.follow(conversation),
+        "Chat.Stop": ({ conversation, messageId }) => assistant.stop(conversation, messageId),
+        "Chat.Approve": ({ approvalId, decision }) => assistant.approve(approvalId, decision),
+        "Chat.Queue": ({ conversation }) => assistant.queue(conversation),
+        "Chat.Again": (options) => assistant.again(options),
+        "Chat.History": Effect.fnUntraced(function* ({ all, before, conversation, limit }) {
           const newestFirst: Array<ChatMessage> = []
           let chars = 0
           for (let below = before; newestFirst.length < limit; below = newestFirst.at(-1)?.seq) {
             const wanted = Math.min(PAGE, limit - newestFirst.length)
             const page = yield* Effect.mapError(
-              conversations.history({ conversation, limit: wanted, before: below }),
+              conversations.history({ conversation, limit: wanted, before: below, all }),
               storage
             )
             for (const message of page.toReversed()) {

@@ -8,16 +8,20 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { ChatRpc } from "../domain/ChatRpc.ts"
+import { maxAttachmentBytes } from "../domain/ChatRpc.ts"
 import type { Status } from "../domain/ControlRpc.ts"
 import type * as HomePaths from "../domain/HomePaths.ts"
+import { LlmRpc } from "../domain/LlmRpc.ts"
 import { type Address, format } from "../domain/protocol/Address.ts"
 import type { Admission } from "../domain/protocol/Credential.ts"
 import * as StreamHeader from "../domain/StreamHeader.ts"
+import type { Archive } from "../services/Archive.ts"
 import type { ContextStore } from "../services/ContextStore.ts"
 import type { Conversations } from "../services/Conversations.ts"
 import type { Crypto } from "../services/Crypto.ts"
+import type { LlmLegs } from "../services/LlmLegs.ts"
 import type { LlmProvider } from "../services/LlmProvider.ts"
+import type { MemoryStore } from "../services/MemoryStore.ts"
 import { SecureFileStore } from "../services/SecureFileStore.ts"
 import {
   type Compromised,
@@ -27,17 +31,23 @@ import {
   type TransportError,
   type TransportStream
 } from "../services/Transport.ts"
+import type { UsageStore } from "../services/UsageStore.ts"
 import * as Alarms from "./Alarms.ts"
-import type { Assistant } from "./Assistant.ts"
+import { Assistant } from "./Assistant.ts"
 import * as Burn from "./Burn.ts"
 import * as Chat from "./Chat.ts"
 import * as Compromise from "./Compromise.ts"
+import * as Cron from "./Cron.ts"
+import * as HistoryReport from "./HistoryReport.ts"
 import * as Identity from "./Identity.ts"
 import { PATIENCE, STREAM_WINDOW } from "./LlmLink.ts"
+import * as MemoryReport from "./MemoryReport.ts"
+import type { Meter } from "./Metered.ts"
 import * as NonceLog from "./NonceLog.ts"
 import * as RpcStream from "./RpcStream.ts"
 import * as SealedTier from "./SealedTier.ts"
 import { take } from "./StreamReader.ts"
+import * as UsageReport from "./UsageReport.ts"
 
 export interface Options {
   readonly paths: HomePaths.LlmPaths
@@ -52,6 +62,22 @@ export interface LlmTier {
   /** Serves for ever; `Burned` when the server's keys were burnt and so are these now. */
   readonly run: Effect.Effect<never, TransportError | Compromise.Burned>
 }
+
+/** Bytes of one message: a question with all the attachments that it may have, in base64. */
+const MAX_LINE_BYTES = 2 * 1024 * 1024 + Math.ceil(maxAttachmentBytes / 3) * 4
+
+/** What the procedures of this tier need. */
+type Handled =
+  | Assistant
+  | Conversations
+  | Archive
+  | ContextStore
+  | Cron.Cron
+  | LlmLegs
+  | LlmProvider
+  | MemoryStore
+  | Meter
+  | UsageStore
 
 /** One server, which reconnects before its old session is given up. */
 const MAX_SESSIONS = 8
@@ -135,8 +161,17 @@ export const make = Effect.fn("LlmTier.make")(function* (options: Options) {
     ).pipe(Effect.provideService(SecureFileStore, store))
   )
 
-  const services = yield* Effect.context<Assistant | Conversations | ContextStore | LlmProvider>()
-  const handlers = Layer.provide(Chat.layerHandlers({ version }), Layer.succeedContext(services))
+  const services = yield* Effect.context<Handled>()
+  const assistant = yield* Assistant
+  const isRunning = (conversation: string) =>
+    Effect.map(assistant.queue(conversation), (questions) => questions.length > 0)
+  const handlers = Layer.mergeAll(
+    Chat.layerHandlers({ version }),
+    HistoryReport.layerHandlers({ isRunning }),
+    MemoryReport.layerHandlers,
+    Cron.layerHandlers,
+    UsageReport.layerHandlers
+  ).pipe(Layer.provide(Layer.succeedContext(services)))
 
   const serveStream = Effect.fnUntraced(function* (stream: TransportStream) {
     const { head, rest } = yield* take(stream, StreamHeader.LLM_TIER_HEADER_LENGTH)
@@ -145,7 +180,8 @@ export const make = Effect.fn("LlmTier.make")(function* (options: Options) {
       return yield* stream.stop(StreamHeader.Code.Unknown)
     }
     const sealed = yield* seal.accept(rest, head.subarray(2), head.subarray(0, 2))
-    if (Option.isSome(sealed)) yield* Effect.provide(RpcStream.serve(ChatRpc, sealed.value), handlers)
+    if (Option.isSome(sealed))
+      yield* Effect.provide(RpcStream.serve(LlmRpc, sealed.value, { maxLineBytes: MAX_LINE_BYTES }), handlers)
   })
 
   const serveConnection = Effect.fnUntraced(function* (connection: Connection) {

@@ -11,6 +11,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { type ChatEvent, ChatRpc, maxTextBytes } from "../../src/domain/ChatRpc.ts"
 import * as ConversationsSqlite from "../../src/layers/ConversationsSqlite.ts"
+import * as CryptoNode from "../../src/layers/CryptoNode.ts"
 import * as LlmOffline from "../../src/layers/LlmOffline.ts"
 import { Assistant, type AssistantSettings } from "../../src/programs/Assistant.ts"
 import * as Chat from "../../src/programs/Chat.ts"
@@ -31,6 +32,9 @@ const delta = (text: string): Stream.Stream<LlmEvent> => Stream.succeed({ _tag: 
 const textOf = (events: ReadonlyArray<ChatEvent>) =>
   events.map((event) => (event._tag === "Delta" ? event.text : "")).join("")
 
+/** Roles and texts of a request's messages. */
+const plain = (request: LlmRequest | undefined) => request?.messages.map(({ role, text }) => ({ role, text }))
+
 type Script = (request: LlmRequest, index: number) => Stream.Stream<LlmEvent, LlmError>
 
 /** The whole tier on a scripted model; a client of its RPC group. */
@@ -46,14 +50,20 @@ const tier = (
     Layer.provide(Assistant.layer(options.settings)),
     Layer.provideMerge(ConversationsSqlite.layer({ filename: options.filename ?? ":memory:" })),
     Layer.provideMerge(ContextStore.layerMemory(options.context ?? { "SOUL.md": "Be exact." })),
-    Layer.provideMerge(LlmProvider.layerScripted(script))
+    Layer.provideMerge(LlmProvider.layerScripted(script)),
+    Layer.provide(CryptoNode.layer)
   )
 
 const client = Effect.map(RpcTest.makeClient(ChatRpc), (rpc) => ({
   Send: (question: Parameters<Assistant["Service"]["send"]>[0]) => rpc["Chat.Send"](question),
   History: rpc["Chat.History"],
   Conversations: rpc["Chat.Conversations"],
-  Status: rpc["Chat.Status"]
+  Status: rpc["Chat.Status"],
+  Stop: rpc["Chat.Stop"],
+  Follow: rpc["Chat.Follow"],
+  Queue: rpc["Chat.Queue"],
+  Approve: rpc["Chat.Approve"],
+  Again: (options: Parameters<Assistant["Service"]["again"]>[0]) => rpc["Chat.Again"](options)
 }))
 
 const send = (chat: Effect.Success<typeof client>, n: number, text: string, conversation = "main") =>
@@ -69,12 +79,11 @@ describe("Assistant", () => {
     Effect.gen(function* () {
       const chat = yield* client
       const events = yield* Stream.runCollect(send(chat, 1, "hello"))
+      assert.strictEqual(textOf(events), "good day")
       assert.deepStrictEqual(
-        events.map((event) => ({ ...event })),
+        events.flatMap((event) => (event._tag === "Delta" ? [] : [{ ...event }])),
         [
           { _tag: "Started", replyId: `${id(1)}.1`, model: "script-1", provider: "scripted" },
-          { _tag: "Delta", text: "good " },
-          { _tag: "Delta", text: "day" },
           { _tag: "Done", usage: { inputTokens: 7, outputTokens: 2 }, stopReason: "end" }
         ]
       )
@@ -91,12 +100,12 @@ describe("Assistant", () => {
       yield* Stream.runDrain(send(chat, 2, "elsewhere", "other"))
       yield* Stream.runDrain(send(chat, 3, "what is my name?"))
       assert.strictEqual(seen[2]?.system, "===== SOUL.md =====\nBe exact.")
-      assert.deepStrictEqual(seen[2]?.messages, [
+      assert.deepStrictEqual(plain(seen[2]), [
         { role: "user", text: "my name is Ada" },
         { role: "assistant", text: "answer 0" },
         { role: "user", text: "what is my name?" }
       ])
-      assert.deepStrictEqual(seen[1]?.messages, [{ role: "user", text: "elsewhere" }])
+      assert.deepStrictEqual(plain(seen[1]), [{ role: "user", text: "elsewhere" }])
     }).pipe(
       Effect.provide(
         tier((request, index) => {
@@ -112,8 +121,8 @@ describe("Assistant", () => {
     return Effect.gen(function* () {
       const chat = yield* client
       for (let n = 1; n <= 4; n++) yield* Stream.runDrain(send(chat, n, `${n}`.repeat(40)))
-      // 10 tokens a question, 1 an answer: the third and its answer fit beside the fourth, the second does not.
-      assert.deepStrictEqual(seen[3]?.messages, [
+      // The third and its answer fit beside the fourth, the second does not.
+      assert.deepStrictEqual(plain(seen[3]), [
         { role: "user", text: "3".repeat(40) },
         { role: "assistant", text: "yes" },
         { role: "user", text: "4".repeat(40) }
@@ -125,7 +134,7 @@ describe("Assistant", () => {
             seen.push(request)
             return said("yes")
           },
-          { settings: { promptTokens: 31 }, context: {} }
+          { settings: { historyTokens: 60 }, context: {} }
         )
       )
     )
@@ -225,7 +234,118 @@ describe("Assistant", () => {
     })
   )
 
-  it.effect("cancelling ends the request upstream and keeps the text so far; asking again answers anew", () =>
+  it.effect("an answer goes on when its reader leaves, and is picked up; it is told once to who follows", () =>
+    Effect.gen(function* () {
+      const go = yield* Deferred.make<void>()
+      let asked = 0
+      yield* Effect.gen(function* () {
+        const chat = yield* client
+        const begun = yield* Deferred.make<void>()
+        const reader = yield* send(chat, 1, "hello").pipe(
+          Stream.tap((event) => (event._tag === "Delta" ? Deferred.succeed(begun, undefined) : Effect.void)),
+          Stream.runDrain,
+          Effect.forkChild
+        )
+        yield* Deferred.await(begun)
+        yield* Fiber.interrupt(reader)
+        const follower = yield* Effect.forkChild(Stream.runCollect(chat.Follow({ conversation: "main" })))
+        yield* Effect.yieldNow
+        assert.deepStrictEqual(yield* chat.Queue({ conversation: "main" }), [
+          { messageId: id(1), text: "hello", state: "running" }
+        ])
+        yield* Deferred.succeed(go, undefined)
+        const events = yield* Fiber.join(follower)
+        assert.deepStrictEqual(
+          events.map(({ _tag }) => _tag),
+          ["Asked", "Started", "Delta", "Delta", "Done"]
+        )
+        assert.strictEqual(textOf(events), "one two")
+        // It was read to its end: nobody is told of it again.
+        assert.deepStrictEqual(yield* Stream.runCollect(chat.Follow({ conversation: "main" })), [])
+        assert.strictEqual(asked, 1)
+      }).pipe(
+        Effect.provide(
+          tier(() => {
+            asked++
+            return Stream.concat(delta("one "), Stream.unwrap(Effect.as(Deferred.await(go), said("two"))))
+          })
+        )
+      )
+    })
+  )
+
+  it.effect("an answer that was made while nobody read is told to who comes, once", () =>
+    Effect.gen(function* () {
+      const begun = yield* Deferred.make<void>()
+      const go = yield* Deferred.make<void>()
+      yield* Effect.gen(function* () {
+        const chat = yield* client
+        const conversations = yield* Conversations
+        const reader = yield* Effect.forkChild(Stream.runDrain(send(chat, 1, "hello")))
+        yield* Deferred.await(begun)
+        yield* Fiber.interrupt(reader)
+        yield* Deferred.succeed(go, undefined)
+        yield* conversations
+          .history({ conversation: "main", limit: 10 })
+          .pipe(
+            Effect.tap(Effect.yieldNow),
+            Effect.repeat({ until: (all) => all.at(-1)?.status === "complete" && all.length === 2 })
+          )
+        const events = yield* Stream.runCollect(chat.Follow({ conversation: "main" }))
+        assert.deepStrictEqual(
+          events.map(({ _tag }) => _tag),
+          ["Asked", "Started", "Delta", "Done"]
+        )
+        assert.strictEqual(textOf(events), "done")
+        assert.deepStrictEqual(yield* Stream.runCollect(chat.Follow({ conversation: "main" })), [])
+      }).pipe(
+        Effect.provide(
+          tier(() =>
+            Stream.unwrap(
+              Deferred.succeed(begun, undefined).pipe(Effect.andThen(Deferred.await(go)), Effect.as(said("done")))
+            )
+          )
+        )
+      )
+    })
+  )
+
+  it.effect("a question can be taken back and asked otherwise; what was said stays on record", () => {
+    const requests: Array<LlmRequest> = []
+    return Effect.gen(function* () {
+      const chat = yield* client
+      yield* Stream.runDrain(send(chat, 1, "first"))
+      yield* Stream.runDrain(send(chat, 2, "secnod"))
+      const again = () => chat.Again({ conversation: "main", newId: id(3), text: "second" })
+      assert.strictEqual(textOf(yield* Stream.runCollect(again())), "answer 2")
+      // The same id again takes nothing further back.
+      assert.strictEqual(textOf(yield* Stream.runCollect(again())), "answer 2")
+      assert.deepStrictEqual(yield* history(chat), [
+        "0 user complete: first",
+        "1 assistant complete: answer 0",
+        "4 user complete: second",
+        "5 assistant complete: answer 2"
+      ])
+      assert.deepStrictEqual(plain(requests[2]), [
+        { role: "user", text: "first" },
+        { role: "assistant", text: "answer 0" },
+        { role: "user", text: "second" }
+      ])
+      const retried = yield* Stream.runCollect(chat.Again({ conversation: "main", newId: id(4) }))
+      assert.strictEqual(textOf(retried), "answer 3")
+      const none = yield* Effect.flip(Stream.runDrain(chat.Again({ conversation: "none", newId: id(5) })))
+      assert.strictEqual(none._tag === "ChatError" && none.reason, "NotFound")
+    }).pipe(
+      Effect.provide(
+        tier((request, index) => {
+          requests.push(request)
+          return said(`answer ${index}`)
+        })
+      )
+    )
+  })
+
+  it.effect("stopping ends the request upstream and keeps the text so far; asking again answers anew", () =>
     Effect.gen(function* () {
       const stopped = yield* Deferred.make<void>()
       const requests: Array<LlmRequest> = []
@@ -238,8 +358,10 @@ describe("Assistant", () => {
           Effect.forkChild
         )
         yield* Deferred.await(begun)
-        yield* Fiber.interrupt(reader)
-        yield* Deferred.await(stopped)
+        assert.strictEqual(yield* chat.Stop({ conversation: "main" }), 1)
+        assert.isTrue(yield* Deferred.isDone(stopped))
+        const error = yield* Effect.flip(Fiber.join(reader))
+        assert.strictEqual(error._tag === "ChatError" && error.reason, "Stopped")
         // The next question in the lane runs after the cancelled one has been put away.
         yield* Stream.runDrain(send(chat, 2, "next"))
         assert.deepStrictEqual(yield* history(chat), [
@@ -248,7 +370,7 @@ describe("Assistant", () => {
           "2 user complete: next",
           "3 assistant complete: fine"
         ])
-        assert.deepStrictEqual(requests[1]?.messages, [
+        assert.deepStrictEqual(plain(requests[1]), [
           { role: "user", text: "hello" },
           { role: "assistant", text: "half " },
           { role: "user", text: "next" }
@@ -264,7 +386,7 @@ describe("Assistant", () => {
           }
         )
         assert.strictEqual((yield* history(chat))[1], "1 assistant complete: fine")
-        assert.deepStrictEqual(requests[2]?.messages, [{ role: "user", text: "hello" }])
+        assert.deepStrictEqual(plain(requests[2]), [{ role: "user", text: "hello" }])
       }).pipe(
         Effect.provide(
           tier((request, index) => {
@@ -296,7 +418,7 @@ describe("Assistant", () => {
       assert.strictEqual(textOf(events), "part")
       assert.deepStrictEqual(yield* history(chat), ["0 user complete: hello", "1 assistant failed: part"])
       yield* Stream.runDrain(send(chat, 2, "still there?"))
-      assert.deepStrictEqual(requests[1]?.messages, [
+      assert.deepStrictEqual(plain(requests[1]), [
         { role: "user", text: "hello" },
         { role: "user", text: "still there?" }
       ])
@@ -328,7 +450,7 @@ describe("Assistant", () => {
     }).pipe(
       Effect.provide(
         tier((_, index) => (index === 0 ? delta("x") : Stream.forever(delta("x"))), {
-          settings: { maxAnswerChars: 100 }
+          settings: { limits: { answerChars: 100 } }
         })
       )
     )
@@ -386,7 +508,7 @@ describe("Assistant", () => {
     })
   )
 
-  it.effect("a question cancelled while it waits is kept and never sent", () =>
+  it.effect("a question stopped while it waits is kept and never sent", () =>
     Effect.gen(function* () {
       const go = yield* Deferred.make<void>()
       const begun = yield* Deferred.make<void>()
@@ -403,7 +525,9 @@ describe("Assistant", () => {
             Effect.tap(Effect.yieldNow),
             Effect.repeat({ until: (all) => all.some((message) => message.text === "second") })
           )
-        yield* Fiber.interrupt(second)
+        assert.strictEqual(yield* chat.Stop({ conversation: "main", messageId: id(2) }), 1)
+        const error = yield* Effect.flip(Fiber.join(second))
+        assert.strictEqual(error._tag === "ChatError" && error.reason, "Stopped")
         yield* Deferred.succeed(go, undefined)
         yield* Fiber.join(first)
         assert.deepStrictEqual(asked, ["first"])
@@ -450,7 +574,8 @@ describe("Assistant", () => {
         Effect.provide(
           Assistant.layer().pipe(
             Layer.provide(LlmProvider.layerScripted(() => said("anew"))),
-            Layer.provide(ContextStore.layerMemory({}))
+            Layer.provide(ContextStore.layerMemory({})),
+            Layer.provide(CryptoNode.layer)
           )
         )
       )
@@ -470,7 +595,8 @@ describe("Assistant", () => {
         Effect.provide(
           Assistant.layer().pipe(
             Layer.provide(LlmProvider.layerScripted(() => Stream.concat(delta("half"), Stream.never))),
-            Layer.provide(ContextStore.layerMemory({}))
+            Layer.provide(ContextStore.layerMemory({})),
+            Layer.provide(CryptoNode.layer)
           )
         )
       )
@@ -529,7 +655,8 @@ describe("Assistant", () => {
           Layer.provide(Assistant.layer()),
           Layer.provide(ConversationsSqlite.layerMemory),
           Layer.provide(ContextStore.layerMemory({ "SOUL.md": "Be exact." })),
-          Layer.provide(LlmOffline.layer({ list: () => Effect.succeed([]) }))
+          Layer.provide(LlmOffline.layer()),
+          Layer.provide(CryptoNode.layer)
         )
       )
     )

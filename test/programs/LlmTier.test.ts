@@ -16,6 +16,7 @@ import { LlmProvider } from "../../src/services/LlmProvider.ts"
 import { layerMemory, SecureFileStore } from "../../src/services/SecureFileStore.ts"
 import { Transport } from "../../src/services/Transport.ts"
 import { LISTENER } from "./FakeListener.ts"
+import { tierMocks } from "./TierMocks.ts"
 
 describe("LlmTier", () => {
   it.effect("follows the link that is carried over its own: two users, each with a folder of its own", () =>
@@ -34,7 +35,7 @@ describe("LlmTier", () => {
       const paths = HomePaths.llm("/home")
       const store = yield* SecureFileStore
       const options = { paths, version: "1", pid: 1, bind: { host: "127.0.0.1", port: 1 } }
-      yield* Effect.provide(LlmTier.make(options), Layer.merge(transport, unused))
+      yield* Effect.provide(LlmTier.make(options), Layer.mergeAll(transport, unused, tierMocks))
       const own = yield* Identity.loadOrCreateLink(paths.llmLink)
       const until = (wanted: string) =>
         Stream.fromQueue(lists).pipe(

@@ -35,6 +35,7 @@ import { Conversations } from "../../src/services/Conversations.ts"
 import { Devices } from "../../src/services/Devices.ts"
 import { LlmProvider } from "../../src/services/LlmProvider.ts"
 import * as RemoteFiles from "../../src/services/RemoteFiles.ts"
+import { tierMocks } from "../programs/TierMocks.ts"
 
 const [seconds = 180, interval = 5, keyInterval = interval] = process.argv.slice(2).map(Number)
 const HOST = "127.0.0.1"
@@ -105,12 +106,13 @@ const program = Effect.gen(function* () {
   const paths = HomePaths.client(path.join(home, "client"))
   const bootstrapKey = { id: "0badcafe", secret: Redacted.make("a bootstrap key for the soak") }
   const conversations = yield* Layer.build(ConversationsSqlite.layerMemory)
-  const assistant = Assistant.layer({ promptTokens: 300 }).pipe(
+  const assistant = Assistant.layer({ historyTokens: 250 }).pipe(
     Layer.provideMerge(
       Layer.mergeAll(
         provider,
         ContextStore.layerMemory({ "SOUL.md": "Be exact." }),
-        Layer.succeedContext(conversations)
+        Layer.succeedContext(conversations),
+        tierMocks
       )
     )
   )

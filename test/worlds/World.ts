@@ -46,13 +46,17 @@ import { ContextStore } from "../../src/services/ContextStore.ts"
 import { Conversations, ConversationsError } from "../../src/services/Conversations.ts"
 import { Crypto } from "../../src/services/Crypto.ts"
 import { Devices } from "../../src/services/Devices.ts"
+import type { FileTree } from "../../src/services/FileTree.ts"
 import { type LlmError, type LlmEvent, LlmProvider, type LlmRequest } from "../../src/services/LlmProvider.ts"
-import * as RemoteFiles from "../../src/services/RemoteFiles.ts"
+import * as MemoryFileTree from "../../src/services/MemoryFileTree.ts"
+import type { MemoryNode } from "../../src/services/MemoryNodes.ts"
+import { RemoteFiles } from "../../src/services/RemoteFiles.ts"
 import * as Resolver from "../../src/services/Resolver.ts"
 import { makeMemory, SecureFileError, SecureFileStore } from "../../src/services/SecureFileStore.ts"
 import { type Connection, type Listener, type Patience, Transport } from "../../src/services/Transport.ts"
 import { type BoundSocket, type Burst, UdpSocket } from "../../src/services/UdpSocket.ts"
 import { key, quickCrypto } from "../programs/CredentialSupport.ts"
+import { tierMocks } from "../programs/TierMocks.ts"
 import { HostClock } from "./HostClock.ts"
 
 /** When worlds begin: a time at which a wall clock is no small number. */
@@ -112,6 +116,8 @@ export interface WorldOptions {
   readonly fate?: (tier: string, to: Address, bytes: Uint8Array) => ReadonlyArray<number>
   /** Told of each datagram that a tier takes in on a port of its own. */
   readonly heard?: (tier: string, port: number, bytes: Uint8Array) => void
+  /** What lies below the server's base path when the world begins. */
+  readonly files?: Readonly<Record<string, MemoryNode>>
   /** What a process does its cryptography with. */
   readonly primitives?: (tier: string, primitives: Primitives) => Primitives
 }
@@ -167,6 +173,8 @@ export interface World {
   /** Starts both tiers, and a client that enrols; all are connected. */
   readonly paired: (options?: ClientOptions) => Effect.Effect<Client>
   readonly conversations: Conversations["Service"]
+  /** What lies below the server's base path, whichever life of it. */
+  readonly files: FileTree
   readonly log: ReadonlyArray<LogLine>
   /** Questions that the model was asked, in order: the last message of each request. */
   readonly asked: ReadonlyArray<string>
@@ -468,11 +476,16 @@ const make = Effect.fnUntraced(function* (
       )
     )
 
+  const files = MemoryFileTree.make(options.files ?? {})
   const plan = Burn.server(serverPaths, { credentials: serverPaths.security, backup: undefined })
   const server: World["server"] = tierOf("server", serverHost, disk, () =>
     Effect.gen(function* () {
       yield* ServerCompromise.prepare(plan, serverPaths, llmPaths)
-      const local = Layer.mergeAll(Devices.layer(serverPaths.devices), RemoteFiles.layerMemory({}), Audit.layerMemory)
+      const local = Layer.mergeAll(
+        Devices.layer(serverPaths.devices),
+        Layer.succeed(RemoteFiles, files),
+        Audit.layerMemory
+      )
       const context = yield* Layer.build(Layer.fresh(local))
       const relay = yield* Effect.provideContext(
         Relay.make({
@@ -522,12 +535,13 @@ const make = Effect.fnUntraced(function* (
         return script(request, index)
       })
       // A short memory: what is remembered of a conversation is not what these tests are about.
-      const local = Assistant.layer({ promptTokens: 300 }).pipe(
+      const local = Assistant.layer({ historyTokens: 250 }).pipe(
         Layer.provideMerge(
           Layer.mergeAll(
             provider,
             ContextStore.layerMemory({ "SOUL.md": "Be exact." }),
-            mortalConversations(life, kept)
+            mortalConversations(life, kept),
+            tierMocks
           )
         )
       )
@@ -629,6 +643,7 @@ const make = Effect.fnUntraced(function* (
     pairing,
     paired,
     conversations: kept,
+    files,
     log,
     asked,
     connections,

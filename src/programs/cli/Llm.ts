@@ -4,15 +4,9 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as HomePaths from "../../domain/HomePaths.ts"
 import { format } from "../../domain/protocol/Address.ts"
-import * as ContextStoreNode from "../../layers/ContextStoreNode.ts"
 import * as ControlSocketNode from "../../layers/ControlSocketNode.ts"
-import * as ConversationsSqlite from "../../layers/ConversationsSqlite.ts"
-import * as LlmLayers from "../../layers/LlmLayers.ts"
 import * as LogNode from "../../layers/LogNode.ts"
-import * as RemoteFilesNode from "../../layers/RemoteFilesNode.ts"
 import { LlmProvider } from "../../services/LlmProvider.ts"
-import { RemoteFiles } from "../../services/RemoteFiles.ts"
-import { Assistant } from "../Assistant.ts"
 import * as Burn from "../Burn.ts"
 import * as Control from "../Control.ts"
 import * as ControlSocket from "../ControlSocket.ts"
@@ -20,6 +14,7 @@ import * as LlmTier from "../LlmTier.ts"
 import * as Common from "./Common.ts"
 import { failed, usage } from "./Failure.ts"
 import * as Layers from "./Layers.ts"
+import * as LlmServices from "./LlmServices.ts"
 import * as Output from "./Output.ts"
 import { giveWay } from "./Succession.ts"
 
@@ -46,29 +41,7 @@ export const run = Effect.fnUntraced(
     const paths = HomePaths.llm(values.home)
     yield* Common.lock(paths.lock, "An llm tier", Burn.llm(paths))
     const logging = LogNode.layer({ ...values.logging, stderr: true })
-    const provider = Layer.unwrap(
-      Effect.gen(function* () {
-        const files = yield* RemoteFiles
-        const { baseUrl, keys, model, provider, timeouts } = values.llm
-        return LlmLayers.layer({
-          provider,
-          model,
-          baseUrl,
-          keys,
-          timeouts,
-          offline: { list: (path) => Effect.map(files.list(path), (page) => page.entries) }
-        })
-      })
-    ).pipe(Layer.provide(RemoteFilesNode.layer({ base: values.files.basePath, readOnly: true })))
-    const services = Assistant.layer().pipe(
-      Layer.provideMerge(
-        Layer.mergeAll(
-          provider,
-          ContextStoreNode.layer({ folder: values.llm.contextDirectory }),
-          ConversationsSqlite.layer({ filename: paths.database })
-        )
-      )
-    )
+    const services = LlmServices.layer(values, paths, Common.VERSION)
 
     const serve = Effect.gen(function* () {
       const tier = yield* LlmTier.make({
@@ -80,6 +53,7 @@ export const run = Effect.fnUntraced(
       const socket = yield* Layer.build(ControlSocketNode.layerServer(paths.control))
       const control = ControlSocket.serve(Control.layerLlm(tier.status))
       yield* Effect.forkScoped(Effect.provideContext(control, socket))
+      yield* LlmServices.serveCron
       const { chosen, model, provider } = (yield* LlmProvider).info
       yield* Output.line(`Listening on UDP ${format(tier.address)}`)
       yield* Output.note(`Assistant: ${provider}, model ${model} (${chosen})`)
