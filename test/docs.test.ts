@@ -6,11 +6,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Console from "effect/Console"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
-import { ChatRpc } from "../src/domain/ChatRpc.ts"
 import * as ContextPrompt from "../src/domain/ContextPrompt.ts"
 import { ControlRpc } from "../src/domain/ControlRpc.ts"
 import { FilesRpc } from "../src/domain/FilesRpc.ts"
 import { providerDefaults } from "../src/domain/Llm.ts"
+import { LlmRpc } from "../src/domain/LlmRpc.ts"
 import { CloseCode } from "../src/domain/protocol/CloseCode.ts"
 import * as Constants from "../src/domain/protocol/Constants.ts"
 import { Writer } from "../src/domain/protocol/Cursor.ts"
@@ -131,7 +131,7 @@ describe("docs/PROTOCOL.md", () => {
   })
 
   it("lists every procedure", () => {
-    const procedures = [ControlRpc, FilesRpc, ChatRpc].flatMap((group) => [...group.requests.keys()])
+    const procedures = [ControlRpc, FilesRpc, LlmRpc].flatMap((group) => [...group.requests.keys()])
     const listed = named(section(protocol, "### RPC [wire]")).map(([name]) => name)
     assert.deepStrictEqual(
       listed.filter((name) => name.includes(".")),
@@ -204,9 +204,25 @@ describe("other documents", () => {
     const context = read("docs/CONTEXT_SYSTEM.md")
     assert.include(context, ContextPrompt.maxFileBytes.toLocaleString("en-GB"))
     assert.deepStrictEqual(
-      named(context).map(([name]) => name),
-      [...ContextPrompt.fileNames]
+      named(section(context, "## Context files")).map(([name, cells]) => [name, cells[2], cells[3]?.split(",")[0]]),
+      ContextPrompt.fileNames.map((name) => {
+        const { budget, priority } = ContextPrompt.defaultPlaces[name]
+        return [name, String(priority), String(budget)]
+      })
     )
+  })
+
+  it("list every tool", () => {
+    const folder = Path.join(root, "src/programs")
+    const sources = Fs.readdirSync(folder).filter((name) => name.endsWith("Tools.ts"))
+    const tools = sources.flatMap((name) =>
+      [...Fs.readFileSync(Path.join(folder, name), "utf8").matchAll(/Tool\.make\(\{\s+name: "([a-z_]+)"/g)].map(
+        ([, tool]) => tool
+      )
+    )
+    assert.isAbove(tools.length, 10)
+    const listed = named(section(read("docs/CONTEXT_SYSTEM.md"), "## Tools")).map(([name]) => name)
+    assert.deepStrictEqual(listed.toSorted(), tools.toSorted())
   })
 
   it("have links that resolve", () => {

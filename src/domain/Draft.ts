@@ -1,18 +1,23 @@
 /** A request of the user's that is kept in a file until it is delivered: words, names of files, bounds. */
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { ConversationName, MessageId, maxTextBytes } from "./ChatRpc.ts"
+import { ConversationName, MessageId, maxAttachments, maxTextBytes } from "./ChatRpc.ts"
+import { Attachment } from "./Llm.ts"
 import { text, utf8 } from "./protocol/Cursor.ts"
 
 /** Drafts in one home, and bytes of their files; each running chat may exceed them by one. */
 export const MAX_DRAFTS = 64
 export const MAX_DRAFTS_BYTES = 4 * 1024 * 1024
-/** Bytes of one file: a text of nothing but control characters takes six bytes for each. */
+/** Bytes of one file: a text of nothing but control characters takes six bytes for each. What is attached must fit too. */
 export const MAX_DRAFT_BYTES = 6 * maxTextBytes + 4096
 
 /** What can be kept: procedures of the llm tier that take an id and do the same thing once, however often it comes. */
 export const Request = Schema.TaggedUnion({
-  "Chat.Send": { conversation: ConversationName, text: Schema.String }
+  "Chat.Send": {
+    conversation: ConversationName,
+    text: Schema.String,
+    attachments: Schema.optionalKey(Schema.Array(Attachment).check(Schema.isMaxLength(maxAttachments)))
+  }
 })
 export type Request = typeof Request.Type
 

@@ -340,6 +340,7 @@ const makeTerminal = Effect.fnUntraced(function* (options: Options, streams: Str
         if (opened === undefined || streams.stderr.isTTY !== true) put()
         else opened.aside(put)
       }),
+    ...asking(streams, reader.line),
     clear: Effect.sync(() => opened?.clear())
   })
 })
@@ -385,33 +386,46 @@ const makeReader = Effect.fnUntraced(function* (stdin: NodeJS.ReadStream) {
     }
     return all.slice(0, maxChars)
   })
-  return { chunk, last, rest }
+  const splitter = new LineSplitter(PIPE_LINE_CHARS)
+  const lines: Array<string> = []
+  let isOver = false
+  const line: Effect.Effect<string, Cause.Done> = Effect.suspend(() => {
+    const next = lines.shift()
+    if (next !== undefined) return Effect.succeed(next)
+    if (isOver) return Cause.done()
+    return Effect.matchEffect(chunk, {
+      onSuccess: (piece) => {
+        lines.push(...splitter.push(piece))
+        return line
+      },
+      onFailure: () => {
+        isOver = true
+        lines.push(...splitter.push(last()), ...splitter.end())
+        return line
+      }
+    })
+  })
+  return { line, rest }
+})
+
+/** One question on standard error, answered on standard input. */
+const asking = ({ stderr, stdin }: Streams, line: Effect.Effect<string, Cause.Done>) => ({
+  asks: stdin.isTTY === true && stderr.isTTY === true,
+  ask: (question: string): Effect.Effect<string | undefined> =>
+    Effect.andThen(
+      Effect.sync(() => stderr.write(question)),
+      Effect.orElseSucceed(line, () => undefined)
+    )
 })
 
 const makePipe = Effect.fnUntraced(function* (streams: Streams) {
   const { stderr, stdin, stdout } = streams
   const output = yield* makeOutput(stdout, stderr)
-  const { chunk, last, rest } = yield* makeReader(stdin)
-  const splitter = new LineSplitter(PIPE_LINE_CHARS)
-  const lines: Array<string> = []
-
-  let isOver = false
-  const input: Effect.Effect<Input, Cause.Done> = Effect.suspend(() => {
-    const line = lines.shift()
-    if (line !== undefined) return Effect.succeed<Input>({ _tag: "Line", text: line })
-    if (isOver) return Cause.done()
-    return Effect.matchEffect(chunk, {
-      onSuccess: (piece) => {
-        lines.push(...splitter.push(piece))
-        return input
-      },
-      onFailure: () => {
-        isOver = true
-        lines.push(...splitter.push(last()), ...splitter.end())
-        return input
-      }
-    })
-  })
+  const { line, rest } = yield* makeReader(stdin)
+  const input = Effect.map(line, (text): Input => ({ _tag: "Line", text }))
+  /** The last line of a terminal that both kinds of output go to. */
+  const isShared = stdout.isTTY === true && stderr.isTTY === true
+  let isOpen = false
 
   const dim = isDim(streams)
   return Screen.of({
@@ -420,11 +434,17 @@ const makePipe = Effect.fnUntraced(function* (streams: Streams) {
     rest,
     prompt: () => Effect.void,
     discard: Effect.succeed(false),
-    write: (written) => output(() => stdout.write(written)),
+    write: (written) => {
+      if (written !== "") isOpen = isShared && !written.endsWith("\n")
+      return output(() => stdout.write(written))
+    },
     note: (said) =>
       Effect.sync(() => {
-        stderr.write(dim ? `\x1b[2m${said}\x1b[22m\n` : `${said}\n`)
+        const before = isOpen ? "\n" : ""
+        isOpen = false
+        stderr.write(dim ? `${before}\x1b[2m${said}\x1b[22m\n` : `${before}${said}\n`)
       }),
+    ...asking(streams, line),
     clear: Effect.void
   })
 })

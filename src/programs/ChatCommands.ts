@@ -3,12 +3,13 @@ import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { type ChatMessage, maxHistory } from "../domain/ChatRpc.ts"
+import { type ChatMessage, type Decision, maxHistory } from "../domain/ChatRpc.ts"
 import type { Usage } from "../domain/Llm.ts"
 import * as Printable from "../domain/Printable.ts"
 import * as Address from "../domain/protocol/Address.ts"
 import * as StreamHeader from "../domain/StreamHeader.ts"
 import { TransportError } from "../services/Transport.ts"
+import * as ChatReports from "./ChatReports.ts"
 import type { ChatClient, Link, Session } from "./ClientLink.ts"
 import * as LostLine from "./LostLine.ts"
 
@@ -45,25 +46,32 @@ export interface Context {
   /** Of the questions asked so far. */
   readonly questions: number
   readonly usage: Usage
+  /** US dollars, where it is known. */
+  readonly cost: number | undefined
 }
 
 const HELP = [
   ["/help", "this list"],
   ["/status", "server, device, connection, assistant, conversation"],
   ["/history [N]", `the last N messages, ${HISTORY} if N is not given`],
-  ["/model", "who answers, and why"],
-  ["/context", "the files that the assistant knows you by"],
-  ["/usage", "tokens that this chat has used"],
+  ["/stop [all]", "stop the answer, as Ctrl-C does; all: those that wait too"],
+  ["/queue", "questions that are being answered or wait"],
+  ["/retry", "take the last question back, and ask it again"],
+  ["/edit TEXT", "take the last question back, and ask this in its place"],
+  ["/attach FILE...", "send images or texts with the next message; /attach drop forgets them"],
+  ["/model", "who answers, why, and which models there are"],
+  ["/context", "the files that the assistant knows you by, and what they cost"],
+  ["/reload", "which of them are in force now: they are read anew for each answer"],
+  ["/memory", "what it remembers; search WORDS, log, undo [N], add TEXT"],
+  ["/cron", "scheduled work: clawchat cron changes it"],
+  ["/usage", "what this chat, today and this month have cost, and the budgets"],
   ["/drafts [drop N]", "messages that wait to be sent; drop N, or all"],
   ["/clear", "clear the screen; the conversation is kept"],
   ["/compromised", "burn all keys, here and at the server; asks for YES"],
   ["/quit", "leave, as Ctrl-D does"]
 ] as const
 
-const rows = (pairs: ReadonlyArray<readonly [string, string]>): string => {
-  const width = Math.max(...pairs.map(([name]) => name.length))
-  return pairs.map(([name, value]) => `${name.padEnd(width)}  ${Printable.line(value)}`).join("\n")
-}
+const { rows } = ChatReports
 
 /** Seconds are enough; `ms` comes from another machine and may be anything. */
 const utc = (ms: number): string => {
@@ -124,7 +132,7 @@ export const unreachable = (link: Link, timeoutMs: number): Effect.Effect<never,
 const away = new CommandError({ reason: "TierAway", message: "the assistant is away: try again in a moment" })
 
 /** Asks the llm tier, on a stream of its own. */
-const withChat = <A, E>(
+export const withChat = <A, E>(
   context: Context,
   current: Session,
   use: (chat: ChatClient) => Effect.Effect<A, E>
@@ -209,8 +217,20 @@ const history = Effect.fnUntraced(function* (context: Context, argument: string)
   return said(list.length === 0 ? "nothing has been said in this conversation yet" : transcript(list))
 })
 
-const chatStatus = (context: Context) =>
-  Effect.flatMap(session(context), (current) => withChat(context, current, (chat) => chat["Chat.Status"](undefined)))
+/** Asks the llm tier once there is a session. */
+export const call = <A, E>(
+  context: Context,
+  use: (chat: ChatClient) => Effect.Effect<A, E>
+): Effect.Effect<A, CommandError> => Effect.flatMap(session(context), (current) => withChat(context, current, use))
+
+/** Decides about a call that waits. */
+export const approve = (context: Context, approvalId: string, decision: Decision): Effect.Effect<void, CommandError> =>
+  call(context, (chat) => chat["Chat.Approve"]({ approvalId, decision }))
+
+const report = <E>(
+  context: Context,
+  text: (chat: ChatClient) => Effect.Effect<string, E>
+): Effect.Effect<Result, CommandError> => Effect.map(call(context, text), said)
 
 const hint = (text: string): Result => ({ _tag: "Hint", text })
 const said = (text: string): Result => ({ _tag: "Text", text })
@@ -225,33 +245,28 @@ export const run = (name: string, argument: string, context: Context): Effect.Ef
     case "history":
       return history(context, argument)
     case "model":
-      return Effect.map(chatStatus(context), ({ chosen, model, provider }) =>
-        said(
-          rows([
-            ["provider", provider],
-            ["model", model],
-            ["chosen", chosen]
-          ])
-        )
-      )
+      return report(context, ChatReports.model)
     case "context":
-      return Effect.map(chatStatus(context), ({ contextFiles }) =>
-        said(
-          contextFiles.length === 0
-            ? "there are no context files"
-            : rows(
-                contextFiles.map(({ bytes: size, name: file, note, state }) => [
-                  Printable.line(file),
-                  `${state}, ${bytes(size)}${note === undefined ? "" : `: ${note}`}`
-                ])
-              )
-        )
+      return report(context, ChatReports.context)
+    case "reload":
+      return report(context, ChatReports.reload)
+    case "memory":
+      return report(context, (chat) => ChatReports.memory(chat, argument))
+    case "cron":
+      return report(context, ChatReports.cron)
+    case "queue":
+      return report(context, (chat) => ChatReports.queue(chat, context.conversation))
+    case "usage":
+      // What this chat has counted is known without anybody.
+      return Effect.result(call(context, (chat) => ChatReports.usage(chat, context.conversation))).pipe(
+        Effect.map((told) => (told._tag === "Success" ? told.success : `its record: ${told.failure.message}`)),
+        Effect.map((told) => said(`${ChatReports.session(context)}\n${told}`))
       )
-    case "usage": {
-      const { questions, usage } = context
-      const asked = questions === 1 ? "1 question" : `${questions} questions`
-      return Effect.succeed(said(`${asked} in this chat: ${usage.inputTokens} tokens in, ${usage.outputTokens} out`))
-    }
+    case "stop":
+    case "retry":
+    case "edit":
+    case "attach":
+      return Effect.succeed(hint(`/${name} is for a chat at a terminal`))
     case "drafts":
       return Effect.succeed({ _tag: "Drafts", argument: argument.trim() })
     case "clear":
@@ -277,6 +292,6 @@ export const greeting = Effect.fnUntraced(function* (context: Context, current: 
   if (server.llm?.connected === false) return [first]
   const tier = yield* Effect.result(withChat(context, current, (chat) => chat["Chat.Status"](undefined)))
   return tier._tag === "Success"
-    ? [first, Printable.line(`${tier.success.provider} ${tier.success.model} answers`)]
+    ? [first, Printable.line(`${[...new Set([tier.success.provider, tier.success.model])].join(" ")} answers`)]
     : [first]
 })

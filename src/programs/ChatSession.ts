@@ -7,13 +7,16 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as FiberMap from "effect/FiberMap"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import * as ChatInput from "../domain/ChatInput.ts"
-import { ChatError, maxTextBytes } from "../domain/ChatRpc.ts"
+import { ChatError, type Decision, maxTextBytes } from "../domain/ChatRpc.ts"
+import type { Attachment } from "../domain/Llm.ts"
 import * as Printable from "../domain/Printable.ts"
 import * as Ask from "./Ask.ts"
 import * as ChatCommands from "./ChatCommands.ts"
+import * as ChatSteps from "./ChatSteps.ts"
 import * as ChatTalk from "./ChatTalk.ts"
 import * as ChatTerminal from "./ChatTerminal.ts"
 import type { Link } from "./ClientLink.ts"
@@ -33,6 +36,63 @@ const hopeless = (link: Link, isOurs: () => boolean): Effect.Effect<never, ChatT
     Effect.andThen(Effect.never)
   )
 
+// -- calls that wait --------------------------------------------------------------------------------------------------
+
+/** Times that a person is asked anew who has not understood the question. */
+const MAX_ASKED = 3
+
+/** Asks a person at the terminal; undefined when there is none any more. */
+const askPerson = Effect.fnUntraced(function* (chat: ChatTalk.Chat, event: ChatSteps.Approval) {
+  const { screen } = chat
+  const { isCut, text } = ChatSteps.approval(event)
+  yield* screen.note(text)
+  for (let times = 0; times < MAX_ASKED; times++) {
+    const typed = yield* screen.ask(`${ChatSteps.question(event, isCut)}: `)
+    if (typed === undefined) return undefined
+    const meant = ChatSteps.decision(typed)
+    if (meant === "view") yield* screen.note(ChatSteps.detail(event))
+    else if (meant !== undefined && event.decisions.includes(meant)) return meant
+  }
+  return "deny" as const
+})
+
+/** Decides about a call where nobody types: as `--allow` says, else a person in front of the terminal, else not at all. */
+const decide = Effect.fnUntraced(function* (
+  chat: ChatTalk.Chat,
+  options: ChatTalk.Options,
+  event: ChatSteps.Approval
+): Effect.fn.Return<Decision> {
+  const needsPerson = !event.decisions.includes("conversation")
+  if (!needsPerson && options.allow?.has(event.tool) === true) return "once"
+  const said = chat.screen.asks ? yield* askPerson(chat, event) : undefined
+  if (said !== undefined) return said
+  const help = needsPerson ? "it needs a person at a terminal" : `--allow ${event.tool} allows it`
+  yield* chat.screen.note(Printable.line(`denied, nobody is there to ask: ${event.summary} (${help})`))
+  return "deny"
+})
+
+/** An answer whose calls are decided about as they come, while it is read on. */
+const attended = (
+  chat: ChatTalk.Chat,
+  options: ChatTalk.Options,
+  outputs: Stream.Stream<Ask.Output, ChatError>
+): Stream.Stream<Ask.Output, ChatError> =>
+  Stream.unwrap(
+    Effect.gen(function* () {
+      const open = yield* FiberMap.make<string>()
+      return Stream.tap(outputs, (output) => {
+        if (output._tag !== "Step") return Effect.void
+        const { event } = output
+        if (event._tag === "Decided") return FiberMap.remove(open, event.approvalId)
+        if (event._tag !== "Approval") return Effect.void
+        const decided = Effect.flatMap(decide(chat, options, event), (decision) =>
+          ChatCommands.approve(chat.context(options.timeoutMs), event.approvalId, decision)
+        ).pipe(Effect.catch(({ message }) => chat.screen.note(Printable.line(message))))
+        return FiberMap.run(open, event.approvalId, decided)
+      })
+    })
+  )
+
 // -- pipes and single questions ---------------------------------------------------------------------------------------
 
 /**
@@ -42,13 +102,13 @@ const hopeless = (link: Link, isOurs: () => boolean): Effect.Effect<never, ChatT
 const patiently = <A, E>(
   chat: ChatTalk.Chat,
   { link, timeoutMs }: ChatTalk.Options,
-  question: Ask.Question,
+  answer: Stream.Stream<Ask.Output, ChatError>,
   consume: (outputs: Stream.Stream<Ask.Output, ChatError>) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | ChatTalk.ChatFailure> =>
   Effect.gen(function* () {
     const waits = yield* Queue.unbounded<boolean>()
     let waiting: "line" | "tier" | "no" = "no"
-    const outputs = Ask.ask(link, question).pipe(
+    const outputs = answer.pipe(
       Stream.tap((output) => {
         const late = output._tag === "Waiting"
         const same = late === (waiting !== "no")
@@ -102,13 +162,20 @@ const deliver = (
 ): Effect.Effect<void, ChatTalk.HungUp | ChatTalk.ChatFailure> => {
   const left = ({ message: why, reason }: ChatTalk.ChatFailure) =>
     new ChatTalk.ChatFailure({ reason, message: message.kept === undefined ? why : `${why}; ${keptAs(message)}` })
-  return patiently(chat, options, message.question, consume).pipe(
-    Effect.onInterrupt(() => (message.kept === undefined ? Effect.void : chat.screen.note(keptAs(message)))),
+  const { conversation, messageId } = message.question
+  // Nobody reads it any more: it is not to cost any more either.
+  const stop = Effect.suspend(() => Ask.stop(options.link, conversation, messageId))
+  return patiently(chat, options, attended(chat, options, Ask.ask(options.link, message.question)), consume).pipe(
+    Effect.onInterrupt(() =>
+      Effect.andThen(stop, message.kept === undefined ? Effect.void : chat.screen.note(keptAs(message)))
+    ),
     Effect.matchEffect({
       onSuccess: () => chat.forget(message),
       onFailure: (error): Effect.Effect<never, ChatTalk.HungUp | ChatTalk.ChatFailure> => {
         if (error instanceof ChatTalk.ChatFailure) return Effect.fail(left(error))
-        if (!(error instanceof ChatError)) return Effect.andThen(chat.forget(message), Effect.fail(error))
+        if (!(error instanceof ChatError)) {
+          return stop.pipe(Effect.andThen(chat.forget(message)), Effect.andThen(Effect.fail(error)))
+        }
         const failure = ChatTalk.ofChatError(error)
         return ChatTalk.isSettled(error)
           ? Effect.andThen(chat.forget(message), Effect.fail(failure))
@@ -163,7 +230,7 @@ const piped = Effect.fnUntraced(function* (chat: ChatTalk.Chat, options: ChatTal
       )
     }
     const message = yield* Effect.mapError(chat.message(input.text), full)
-    yield* deliver(chat, options, message, chat.answer)
+    yield* deliver(chat, options, message, chat.print)
     return false
   })
 
@@ -194,19 +261,24 @@ const piped = Effect.fnUntraced(function* (chat: ChatTalk.Chat, options: ChatTal
 
 /**
  * Asks one question and prints its answer; `text` is `-` to take it from standard input. With `json` one value instead:
- * `{ text, provider, model, usage, stopReason }`.
+ * `{ text, provider, model, usage, cost, stopReason, calls: [{ tool, summary, failed }] }`. Interrupted, or when nobody
+ * reads the answer any more, it is stopped.
  */
 export const once = Effect.fn("ChatSession.once")(function* (
-  options: ChatTalk.Options & { readonly text: string; readonly json: boolean }
+  options: ChatTalk.Options & {
+    readonly text: string
+    readonly json: boolean
+    readonly attachments?: ReadonlyArray<Attachment>
+  }
 ) {
   const chat = yield* ChatTalk.make(options)
   const given = options.text === "-" ? yield* chat.screen.rest(maxTextBytes + 1) : options.text
   const text = given.trimEnd()
   if (text.trim() === "")
     return yield* new ChatTalk.ChatFailure({ reason: "Usage", message: "there is no text to send" })
-  const consume = options.json ? collect(chat) : chat.answer
+  const consume = options.json ? collect(chat) : chat.print
   yield* Effect.gen(function* () {
-    const message = yield* Effect.mapError(chat.message(text), full)
+    const message = yield* Effect.mapError(chat.message(text, options.attachments), full)
     const { kept } = message
     yield* Effect.catchTag(first(chat, options), "ChatFailure", ({ message: why, reason }) => {
       const too = kept === undefined ? "" : `; so is this one, ${kept.draft.id.slice(0, 8)}`
@@ -229,7 +301,7 @@ export const send = Effect.fn("ChatSession.send")(function* (
     Effect.gen(function* () {
       const message = chat.ofKept(draft)
       yield* chat.screen.note(Printable.clean(`> ${message.question.text}`))
-      yield* deliver(chat, options, message, json ? collect(chat) : chat.answer)
+      yield* deliver(chat, options, message, json ? collect(chat) : chat.print)
     })
   let failure: ChatTalk.ChatFailure | undefined
   const all = Effect.forEach(
@@ -249,12 +321,36 @@ export const send = Effect.fn("ChatSession.send")(function* (
   if (failure !== undefined) return yield* failure
 })
 
+/** Prints the answer that is being made, or was made and not read, once; with `json` null where there is none. Ended early, it goes on. */
+export const follow = Effect.fn("ChatSession.follow")(function* (
+  options: ChatTalk.Options & { readonly json: boolean }
+) {
+  const chat = yield* ChatTalk.make(options)
+  let asked: string | undefined
+  const outputs = Stream.tap(Ask.follow(options.link, options.conversation), (output) => {
+    if (output._tag !== "Step" || output.event._tag !== "Asked") return Effect.void
+    asked = output.event.text
+    return options.quiet === true ? Effect.void : chat.screen.note(Printable.clean(`> ${asked}`))
+  })
+  // Without a session nothing can be said of what there is.
+  yield* patiently(chat, options, attended(chat, options, outputs), options.json ? collect(chat) : chat.print).pipe(
+    Effect.onInterrupt(() => (asked === undefined ? Effect.void : chat.screen.note("the answer goes on"))),
+    Effect.mapError((error) => (error instanceof ChatError ? ChatTalk.ofChatError(error) : error)),
+    Effect.raceFirst(hopeless(options.link, chat.isBurning)),
+    Effect.catchTag("HungUp", () => Effect.void)
+  )
+  if (asked !== undefined) return
+  if (options.json) yield* Effect.ignore(chat.write("null\n"))
+  else if (options.quiet !== true) yield* chat.screen.note("nothing is being answered here, and nothing is unread")
+})
+
 const collect =
   (chat: ChatTalk.Chat) =>
   (outputs: Stream.Stream<Ask.Output, ChatError>): Effect.Effect<void, ChatError | ChatTalk.HungUp> => {
     let text = ""
     let provider = ""
     let model = ""
+    const calls = new Map<string, { readonly tool: string; readonly summary: string; failed: boolean }>()
     return Stream.runForEach(outputs, (output) => {
       switch (output._tag) {
         case "Started":
@@ -264,14 +360,25 @@ const collect =
         case "Text":
           text += output.text
           return Effect.void
+        case "Step": {
+          const { event } = output
+          if (event._tag === "Calling") {
+            calls.set(event.callId, { tool: event.tool, summary: event.summary, failed: true })
+          }
+          const call = event._tag === "Called" ? calls.get(event.callId) : undefined
+          if (call !== undefined && event._tag === "Called") call.failed = event.failed
+          return chat.step(event)
+        }
         case "Restarted":
           text = ""
           return Effect.void
         case "Waiting":
           return Effect.void
         case "Done": {
-          const { stopReason, usage } = output
-          return chat.write(`${Printable.json({ text, provider, model, usage, stopReason })}\n`)
+          const { cost = null, stopReason, usage } = output
+          return chat.write(
+            `${Printable.json({ text, provider, model, usage, cost, stopReason, calls: [...calls.values()] })}\n`
+          )
         }
       }
     })

@@ -7,13 +7,14 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import { type ChatError, maxTextBytes } from "../domain/ChatRpc.ts"
-import type { StopReason, Usage } from "../domain/Llm.ts"
+import { type Attachment, addUsage, noUsage, type StopReason, type Usage } from "../domain/Llm.ts"
 import * as MessageId from "../domain/MessageId.ts"
 import * as Printable from "../domain/Printable.ts"
 import { Crypto } from "../services/Crypto.ts"
 import { Screen } from "../services/Screen.ts"
 import type * as Ask from "./Ask.ts"
 import * as ChatCommands from "./ChatCommands.ts"
+import * as ChatSteps from "./ChatSteps.ts"
 import type { Link } from "./ClientLink.ts"
 import type { Drafts, Kept } from "./Drafts.ts"
 
@@ -24,6 +25,12 @@ export interface Options {
   readonly timeoutMs: number
   /** Where messages are kept until they are answered; without it they are not. */
   readonly drafts?: Drafts
+  /** Say nothing of what happens on the way to an answer. */
+  readonly quiet?: boolean
+  /** Tools that may be called without asking, once for each call, where no person attends. */
+  readonly allow?: ReadonlySet<string>
+  /** Reads a file of this host that is to go with a message; fails with a line for people. */
+  readonly attach?: (path: string) => Effect.Effect<Attachment, AttachError>
   /** COMPROMISED: burns this home and tells the server; lines for people. Without it the command is not there. */
   readonly compromise?: Effect.Effect<ReadonlyArray<string>>
 }
@@ -42,6 +49,9 @@ export class ChatFailure extends Data.TaggedError("ChatFailure")<{
   readonly message: string
 }> {}
 
+/** A file that cannot be attached. */
+export class AttachError extends Data.TaggedError("AttachError")<{ readonly message: string }> {}
+
 /** A question, and its draft where it has one. */
 export interface Message {
   readonly question: Ask.Question
@@ -50,7 +60,11 @@ export interface Message {
 
 /** Whether a failed question is settled: the llm tier has it, or will never take it. Else the same id may be asked again. */
 export const isSettled = ({ reason }: ChatError): boolean =>
-  reason === "LlmFailed" || reason === "TooLong" || reason === "Conflict"
+  reason === "LlmFailed" ||
+  reason === "TooLong" ||
+  reason === "Conflict" ||
+  reason === "Stopped" ||
+  reason === "NotFound"
 
 /** "1 message", "3 messages". */
 export const messages = (count: number): string => (count === 1 ? "1 message" : `${count} messages`)
@@ -80,10 +94,13 @@ const bytesOf = (text: string): number => new TextEncoder().encode(text).length
 export const make = Effect.fnUntraced(function* (options: Options) {
   const screen = yield* Screen
   const { entropy } = yield* Crypto
-  let usage: Usage = { inputTokens: 0, outputTokens: 0 }
+  let usage: Usage = noUsage
+  let cost: number | undefined
   let questions = 0
   /** Something stands on the last line of standard output. */
   let open = false
+  /** Calls that were denied and have no result yet. */
+  const denied = new Set<string>()
   let confirms: Effect.Effect<ReadonlyArray<string>> | undefined
   let burns = false
 
@@ -94,28 +111,31 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   }
   const endLine = Effect.suspend(() => (open ? write("\n") : Effect.void))
 
+  const freshId = (): string => MessageId.fromEntropy(entropy(MessageId.ENTROPY_LENGTH))
+
   /** A new message; when this returns it is kept, or the user has been told that it is not. `Full` is a failure. */
-  const message = Effect.fnUntraced(function* (text: string) {
+  const message = Effect.fnUntraced(function* (text: string, attachments: ReadonlyArray<Attachment> = []) {
     const { conversation, drafts } = options
-    const messageId = MessageId.fromEntropy(entropy(MessageId.ENTROPY_LENGTH))
+    const messageId = freshId()
+    const more = attachments.length === 0 ? {} : { attachments }
     // One that is too long will be refused.
     const keep =
       drafts === undefined || bytesOf(text) > maxTextBytes
         ? Effect.void
         : Effect.catchIf(
-            drafts.keep(messageId, { _tag: "Chat.Send", conversation, text }),
+            drafts.keep(messageId, { _tag: "Chat.Send", conversation, text, ...more }),
             ({ reason }) => reason !== "Full",
             (error) => screen.note(Printable.line(`not kept, and lost if this program ends now: ${error.message}`))
           )
     const kept = (yield* keep) ?? undefined
     questions++
-    return { question: { conversation, messageId, text }, kept } satisfies Message
+    return { question: { conversation, messageId, text, ...more }, kept } satisfies Message
   })
 
   const ofKept = (kept: Kept): Message => {
     questions++
-    const { id, request } = kept.draft
-    return { question: { conversation: request.conversation, messageId: id, text: request.text }, kept }
+    const { _tag, ...request } = kept.draft.request
+    return { question: { ...request, messageId: kept.draft.id }, kept }
   }
 
   /** Nothing of it will be sent again. */
@@ -143,23 +163,46 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     return kept.filter((each) => !each.foreign)
   })
 
-  /** Streams an answer to the screen and ends its line, whatever becomes of it. */
-  const answer = (outputs: Stream.Stream<Ask.Output, ChatError>): Effect.Effect<void, ChatError | HungUp> => {
+  /** Tells of what happens on the way: below what stands there, where both go to one terminal. */
+  const step = (event: Ask.StepEvent): Effect.Effect<void, HungUp> => {
+    if (event._tag === "Decided" && event.decision === "deny") denied.add(event.callId)
+    // That it was not done has been said.
+    if (event._tag === "Called" && denied.delete(event.callId)) return Effect.void
+    const line = options.quiet === true ? undefined : ChatSteps.line(event)
+    if (line === undefined) return Effect.void
+    return Effect.andThen(screen.interactive ? endLine : Effect.void, screen.note(line))
+  }
+
+  /** Streams an answer to the screen and ends its line, whatever becomes of it. `listen` is told of each step. */
+  const answer = (
+    outputs: Stream.Stream<Ask.Output, ChatError>,
+    listen: (event: Ask.StepEvent) => Effect.Effect<void, HungUp> = () => Effect.void
+  ): Effect.Effect<void, ChatError | HungUp> => {
     const filter = new Printable.Filter()
     let empty = true
+    /** Other lines stand between what was written and what follows. */
+    let parted = false
     return outputs.pipe(
       Stream.runForEach((output) => {
         switch (output._tag) {
-          case "Text":
+          case "Text": {
+            const clean = filter.push(output.text)
+            const text = parted ? clean.replace(/^\n+/, "") : clean
+            if (text === "") return Effect.void
             empty = false
-            return write(filter.push(output.text))
+            parted = false
+            return write(text)
+          }
+          case "Step":
+            if (screen.interactive && options.quiet !== true) parted = true
+            return Effect.andThen(step(output.event), listen(output.event))
           case "Restarted":
             return Effect.andThen(
               Effect.andThen(write(filter.end()), endLine),
               screen.note("the answer was broken off and begins anew")
             )
           case "Done":
-            count(output.usage)
+            count(output)
             return write(empty ? "\n" : filter.end()).pipe(
               Effect.andThen(endLine),
               Effect.andThen(ending(output.stopReason))
@@ -172,11 +215,12 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     )
   }
 
-  const count = (more: Usage): void => {
-    usage = {
-      inputTokens: usage.inputTokens + more.inputTokens,
-      outputTokens: usage.outputTokens + more.outputTokens
-    }
+  /** The same where steps are of no further concern. */
+  const print = (outputs: Stream.Stream<Ask.Output, ChatError>) => answer(outputs)
+
+  const count = (done: Extract<Ask.Output, { _tag: "Done" }>): void => {
+    usage = addUsage(usage, done.usage)
+    if (done.cost !== undefined) cost = (cost ?? 0) + done.cost
   }
 
   const ending = (reason: StopReason): Effect.Effect<void> => {
@@ -189,7 +233,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     conversation: options.conversation,
     timeoutMs,
     questions,
-    usage
+    usage,
+    cost
   })
 
   /** Runs a slash command; true to leave. `drafts` shows or drops what is kept; it is the terminal's. */
@@ -258,11 +303,14 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     screen,
     write,
     endLine,
+    step,
+    freshId,
     message,
     ofKept,
     forget,
     adopt,
     answer,
+    print,
     command,
     context,
     isConfirming,

@@ -13,9 +13,9 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { ChatRpc } from "../domain/ChatRpc.ts"
 import { ControlRpc } from "../domain/ControlRpc.ts"
 import { FilesRpc } from "../domain/FilesRpc.ts"
+import { LlmRpc } from "../domain/LlmRpc.ts"
 import { type Address, isLoopback } from "../domain/protocol/Address.ts"
 import { fromHex } from "../domain/protocol/Cursor.ts"
 import { Priority } from "../domain/protocol/Streams.ts"
@@ -67,7 +67,7 @@ export const patience = ({
 const serverGroup = ControlRpc.merge(FilesRpc)
 
 export type ServerClient = RpcClient.FromGroup<typeof serverGroup, RpcClientError>
-export type ChatClient = RpcClient.FromGroup<typeof ChatRpc, RpcClientError>
+export type ChatClient = RpcClient.FromGroup<typeof LlmRpc, RpcClientError>
 
 export interface Options {
   readonly identity: ClientIdentity.ClientIdentity
@@ -206,7 +206,7 @@ export const connect = Effect.fn("ClientLink.connect")(function* (options: Optio
     const broken = yield* Deferred.make<never, TierAwayError | TransportError>()
     const stream = yield* connection.open(Priority.Interactive)
     const sealed = yield* Effect.mapError(seal.open(stream), orAway)
-    const chat = yield* RpcStream.client(ChatRpc, sealed, (error) => {
+    const chat = yield* RpcStream.client(LlmRpc, sealed, (error) => {
       Deferred.doneUnsafe(broken, Effect.fail(orAway(error)))
     })
     return { chat, failure: Deferred.await(broken) }

@@ -24,10 +24,11 @@ const LANES = 16
 /**
  * - `Full`: as many are kept as may be.
  * - `Busy`: as many processes keep drafts on this home as may.
+ * - `TooLarge`: one may not be so large; what is attached makes it so.
  * - `Io`: the files cannot be read or written.
  */
 export class DraftsError extends Data.TaggedError("DraftsError")<{
-  readonly reason: "Full" | "Busy" | "Io"
+  readonly reason: "Full" | "Busy" | "TooLarge" | "Io"
   /** One line for people: what, where, what to do. */
   readonly message: string
 }> {}
@@ -144,6 +145,12 @@ export const open = Effect.fn("Drafts.open")(function* (paths: HomePaths.ClientP
     const created = yield* Clock.currentTimeMillis
     const draft: Draft.Draft = { version: 1, id, created, server, request }
     const bytes = Draft.encode(draft)
+    if (bytes.length > Draft.MAX_DRAFT_BYTES) {
+      return yield* new DraftsError({
+        reason: "TooLarge",
+        message: `with what is attached it has ${bytes.length} bytes, and at most ${Draft.MAX_DRAFT_BYTES} are kept`
+      })
+    }
     const there = yield* Effect.mapError(entries(store, paths), io)
     const total = there.reduce((sum, entry) => sum + entry.bytes, bytes.length)
     if (there.length >= Draft.MAX_DRAFTS || total > Draft.MAX_DRAFTS_BYTES) {

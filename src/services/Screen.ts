@@ -33,6 +33,10 @@ export class Screen extends Context.Service<
     readonly write: (text: string) => Effect.Effect<void, Cause.Done>
     /** One notice to standard error, on lines of its own; dim on a terminal. */
     readonly note: (text: string) => Effect.Effect<void>
+    /** There is a person who can be asked with `ask`: standard input and standard error are terminals. */
+    readonly asks: boolean
+    /** Asks on standard error and reads one line, where `input` is not used; undefined at the end of the input. */
+    readonly ask: (question: string) => Effect.Effect<string | undefined>
     /** Clears the terminal; nothing in a pipe. */
     readonly clear: Effect.Effect<void>
   }
@@ -55,7 +59,11 @@ export interface MemoryScreen {
   readonly prompt: () => string | undefined
 }
 
-export const makeMemory = (options: { readonly interactive: boolean }): Effect.Effect<MemoryScreen> =>
+export const makeMemory = (options: {
+  readonly interactive: boolean
+  /** As `interactive` if not given. */
+  readonly asks?: boolean
+}): Effect.Effect<MemoryScreen> =>
   Effect.map(Queue.unbounded<Input, Cause.Done>(), (inputs) => {
     let out = ""
     let prompt: string | undefined
@@ -90,6 +98,15 @@ export const makeMemory = (options: { readonly interactive: boolean }): Effect.E
           return Effect.void
         }),
       note: (text) => Effect.sync(() => void notes.push(text)),
+      asks: options.asks ?? options.interactive,
+      ask: (question) =>
+        Effect.andThen(
+          Effect.sync(() => void notes.push(question)),
+          Queue.take(inputs).pipe(
+            Effect.map((input) => (input._tag === "Line" ? input.text : "")),
+            Effect.orElseSucceed(() => undefined)
+          )
+        ),
       clear: Effect.sync(() => {
         out = ""
       })

@@ -22,6 +22,15 @@ describe("Draft", () => {
     )
   })
 
+  it("keeps what is attached", () => {
+    const attachments = [{ name: "a.png", mediaType: "image/png", bytes: Uint8Array.from([0, 255, 7]) }]
+    const whole: Draft.Draft = {
+      ...draft("look"),
+      request: { _tag: "Chat.Send", conversation: "main", text: "look", attachments }
+    }
+    assert.deepStrictEqual(Draft.decode(Draft.encode(whole)), { _tag: "Draft", draft: whole })
+  })
+
   it("fits its file at its longest", () => {
     assert.isAtMost(Draft.encode(draft("\x01".repeat(maxTextBytes))).length, Draft.MAX_DRAFT_BYTES)
     assert.isAtMost(Draft.MAX_DRAFT_BYTES, Draft.MAX_DRAFTS_BYTES)

@@ -31,7 +31,9 @@ class Upstream {
       body += text
     })
     request.on("end", () => {
-      const text: string = JSON.parse(body).messages.at(-1).content
+      // Before what was said go notes of these days, and the time.
+      const content: string = JSON.parse(body).messages.at(-1).content
+      const text = content.split("\n").at(-1) ?? ""
       this.asked.push(text)
       const chunk = (delta: object, finish: string | null) =>
         `data: ${JSON.stringify({ id: "x", object: "chat.completion.chunk", created: 1, model: "m", choices: [{ index: 0, delta, finish_reason: finish }] })}\n\n`

@@ -366,6 +366,8 @@ export class Tiers {
   readonly llmPort: number
   server: Running
   llm: Running
+  /** The llm tier's environment, also when it starts again. */
+  env: Readonly<Record<string, string>> = {}
 
   private constructor(world: World, home: string, port: number, llmPort: number, server: Running, llm: Running) {
     this.world = world
@@ -399,6 +401,7 @@ export class Tiers {
     if (options.first !== undefined) await one.out(/^Listening on UDP .*\n/m)
     const other = isServerFirst ? start.llm() : start.server()
     const tiers = new Tiers(world, home, port, llmPort, isServerFirst ? one : other, isServerFirst ? other : one)
+    tiers.env = options.llm ?? {}
     await tiers.server.out(/^LLM connection established$/m)
     return tiers
   }
@@ -419,7 +422,7 @@ export class Tiers {
   }
 
   async startLlm(): Promise<Running> {
-    this.llm = this.world.start(["llm", "--home", this.home], { env: llmEnv(this.llmPort) })
+    this.llm = this.world.start(["llm", "--home", this.home], { env: { ...llmEnv(this.llmPort), ...this.env } })
     await this.llm.out(/^Listening on UDP .*\n/m)
     return this.llm
   }

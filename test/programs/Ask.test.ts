@@ -58,6 +58,32 @@ describe("Ask", () => {
     })
   )
 
+  it.effect("reads to the very end, where the tier notes that somebody has; a tier that does not end is left", () =>
+    Effect.gen(function* () {
+      let read = false
+      const noting = Effect.andThen(
+        Effect.repeat(Effect.yieldNow, { times: 50 }),
+        Effect.sync(() => {
+          read = true
+        })
+      )
+      const answers = [
+        Stream.concat(World.says("hi"), Stream.fromEffectDrain(noting)),
+        Stream.concat(World.says("ho"), Stream.concat(Stream.succeed(World.delta("more")), Stream.never))
+      ]
+      const world = yield* World.make((_, index) => answers[index] ?? Stream.empty)
+      const first = yield* start(world)
+      yield* Fiber.join(first.fiber)
+      assert.deepStrictEqual(brief(first.seen), ["Started", "+hi", "Done"])
+      assert.isTrue(read)
+      const second = yield* start(world)
+      yield* World.eventually("the end of the answer", () => second.seen.length === 3)
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(second.fiber)
+      assert.deepStrictEqual(brief(second.seen), ["Started", "+ho", "Done"])
+    })
+  )
+
   it.effect("waits for the first connection", () =>
     Effect.gen(function* () {
       const world = yield* World.make(() => World.says("hi"), { listening: false })

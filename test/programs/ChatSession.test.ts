@@ -49,6 +49,14 @@ const once = Effect.fnUntraced(function* (
 const hanging = (...parts: ReadonlyArray<string>) =>
   Stream.concat(Stream.fromIterable([World.started, ...parts.map(World.delta)]), Stream.never)
 
+const RECORD = [
+  "conversation  1 request, 3 tokens in, 5 out, $0.5000",
+  "today         1 request, 3 tokens in, 5 out, $0.5000",
+  "this month    2 requests, 3 tokens in, 5 out, $0.5000",
+  "budget        this day: $0.5000 of $1.00",
+  ""
+].join("\n")
+
 const refusal = new ChatError({ reason: "LlmFailed", message: "the key was \x1b[31mrefused" })
 
 const texts = (world: World.World) => world.asked().map(({ text }) => text)
@@ -207,7 +215,8 @@ describe("ChatSession, at a terminal", () => {
         return user.stdout().slice(before)
       })
       assert.match(yield* says("/help"), /^\/help .*\n\/status .*\n\/quit [^\n]*\n$/s)
-      assert.notMatch(yield* says("/help"), /memory|reload|stop/)
+      const offered = [...(yield* says("/help")).matchAll(/^\/(\w+)/gm)].map(([, name]) => name ?? "")
+      assert.includeMembers(offered, ["stop", "queue", "retry", "edit", "attach", "memory", "reload", "cron"])
       assert.strictEqual(
         yield* says("/status"),
         [
@@ -225,12 +234,26 @@ describe("ChatSession, at a terminal", () => {
         "you: hello\nassistant: good day\nyou: more\nassistant (cancelled): al\n"
       )
       assert.strictEqual(yield* says("/history 1"), "assistant (cancelled): al\n")
-      assert.strictEqual(yield* says("/model"), "provider  scripted\nmodel     script-1\nchosen    by the test\n")
-      assert.strictEqual(yield* says("/context"), "SOUL.md  used, 12 B\n")
+      assert.strictEqual(
+        yield* says("/model"),
+        "provider  scripted\nmodel     script-1\nchosen    by the test\n\n   PROVIDER  MODEL     IN  CACHED  OUT\n*  scripted  script-1  $1  $0.5    $2\n"
+      )
+      assert.strictEqual(
+        yield* says("/context"),
+        "FILE     STATE  BYTES  TOKENS\nSOUL.md  used   12 B   7 of 500\n7 tokens in all, by estimate\n"
+      )
+      assert.strictEqual(yield* says("/reload"), "read anew for each answer; in force now: SOUL.md\n")
       yield* says("hello")
-      assert.strictEqual(yield* says("/usage"), "1 question in this chat: 3 tokens in, 5 out\n")
-      yield* user.type("/stop")
-      yield* World.eventually("the hint", () => /^there is no command \/stop/.test(user.notes().at(-1) ?? ""))
+      assert.strictEqual(yield* says("/usage"), `1 question in this chat: 3 tokens in, 5 out\n${RECORD}`)
+      for (const each of offered) {
+        const before = user.notes().length + user.stdout().length
+        if (/^(quit|clear|compromised)$/.test(each)) continue
+        yield* user.type(`/${each}`)
+        yield* World.eventually(`an answer to /${each}`, () => user.notes().length + user.stdout().length > before)
+        assert.notMatch(user.notes().at(-1) ?? "", /there is no command/, each)
+      }
+      yield* user.type("/nothing")
+      yield* World.eventually("the hint", () => /^there is no command \/nothing/.test(user.notes().at(-1) ?? ""))
       yield* user.type("/history many")
       yield* World.eventually("the hint", () => /takes a number/.test(user.notes().at(-1) ?? ""))
       yield* user.type("/clear")
@@ -267,7 +290,7 @@ describe("ChatSession, in a pipe", () => {
       for (const line of ["hello", "", "/usage", "/nothing", "bye"]) yield* user.type(line)
       yield* user.end
       yield* Fiber.join(fiber)
-      assert.strictEqual(user.stdout(), "to hello\n1 question in this chat: 3 tokens in, 5 out\nto bye\n")
+      assert.strictEqual(user.stdout(), `to hello\n1 question in this chat: 3 tokens in, 5 out\n${RECORD}to bye\n`)
       assert.deepStrictEqual(texts(world), ["hello", "bye"])
       assert.strictEqual(user.prompt(), undefined)
       assert.strictEqual(user.notes().length, 1)
@@ -361,7 +384,7 @@ describe("ChatSession, one question", () => {
       assert.strictEqual(
         user.stdout(),
         '{"text":"a\\u001b[1m\\u202eb","provider":"scripted","model":"script-1",' +
-          '"usage":{"inputTokens":3,"outputTokens":5},"stopReason":"end"}\n'
+          '"usage":{"inputTokens":3,"outputTokens":5},"cost":null,"stopReason":"end","calls":[]}\n'
       )
     })
   )

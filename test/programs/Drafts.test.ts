@@ -135,6 +135,12 @@ describe("Drafts", () => {
       let taken = 0
       while ((yield* Effect.result(other.drafts.keep(idOf(taken), say(long))))._tag === "Success") taken++
       assert.strictEqual(taken, 15)
+
+      const third = yield* process(yield* makeMemory)
+      const attachments = [{ name: "a", mediaType: "text/plain", bytes: new Uint8Array(2 * 1024 * 1024) }]
+      const large = yield* Effect.flip(third.drafts.keep(idOf(0), { ...say("look"), attachments }))
+      assert.strictEqual(large.reason, "TooLarge")
+      assert.match(large.message, /^with what is attached it has \d+ bytes/)
     })
   )
 

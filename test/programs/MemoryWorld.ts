@@ -10,14 +10,20 @@ import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
+import * as RpcGroup from "effect/rpc/RpcGroup"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { type ChatError, type ChatEvent, type ChatMessage, ChatRpc } from "../../src/domain/ChatRpc.ts"
+import { ChatError, type ChatEvent, type ChatMessage, ChatRpc, type Decision } from "../../src/domain/ChatRpc.ts"
 import { ControlError, ControlRpc } from "../../src/domain/ControlRpc.ts"
+import type { Run } from "../../src/domain/CronJob.ts"
+import * as CronRpc from "../../src/domain/CronRpc.ts"
 import { FilesRpc } from "../../src/domain/FilesRpc.ts"
+import type { Attachment } from "../../src/domain/Llm.ts"
+import * as MemoryRpc from "../../src/domain/MemoryRpc.ts"
 import type { CloseReason } from "../../src/domain/protocol/CloseCode.ts"
 import { NO_STATS } from "../../src/domain/protocol/SessionTypes.ts"
 import * as StreamHeader from "../../src/domain/StreamHeader.ts"
+import { UsageRpc } from "../../src/domain/UsageRpc.ts"
 import * as CryptoNode from "../../src/layers/CryptoNode.ts"
 import * as Alarms from "../../src/programs/Alarms.ts"
 import type { ClientIdentity } from "../../src/programs/ClientIdentity.ts"
@@ -36,6 +42,7 @@ export interface Question {
   readonly conversation: string
   readonly messageId: string
   readonly text: string
+  readonly attachments?: ReadonlyArray<Attachment>
 }
 
 /** Pauses are neither longer nor shorter than they should be. */
@@ -138,8 +145,14 @@ export interface World {
   readonly tier: (on: boolean) => Effect.Effect<void>
   /** Questions that reached the assistant, in order. */
   readonly asked: () => ReadonlyArray<Question>
-  /** Answers that were broken off by their reader. */
+  /** Answers that their reader has left. */
   readonly cancelled: () => number
+  /** Answers that somebody stopped: the ids of their questions. */
+  readonly stopped: () => ReadonlyArray<string>
+  /** Decisions on calls, in order. */
+  readonly decided: () => ReadonlyArray<readonly [id: string, decision: Decision]>
+  /** Results of cron runs that a client has shown. */
+  readonly acknowledged: () => ReadonlyArray<number>
   /** Streams for the llm tier that are open. */
   readonly chats: () => number
   /** Ends all streams for the llm tier with this code, or in good order. */
@@ -149,6 +162,28 @@ export interface World {
   /** Writes a line to the client as if the llm tier had; `ID` in it stands for the id of the last request. */
   readonly inject: (line: string) => Effect.Effect<void>
 }
+
+/** What `Follow` tells and `Again` asks. */
+export interface More {
+  readonly follow?: (conversation: string) => Stream.Stream<ChatEvent, ChatError>
+  readonly again?: (options: {
+    readonly conversation: string
+    readonly newId: string
+    readonly text?: string
+  }) => Stream.Stream<ChatEvent, ChatError>
+  /** Called when a decision was given. */
+  readonly decide?: (id: string, decision: Decision) => Effect.Effect<void, ChatError>
+  readonly queue?: () => ReadonlyArray<{
+    readonly messageId: string
+    readonly text: string
+    readonly state: "running" | "approval" | "waiting"
+  }>
+  readonly results?: Stream.Stream<Run>
+}
+
+/** The parts of the schedule and of memory that a chat uses here. */
+const memoryGroup = RpcGroup.make(MemoryRpc.Get).prefix("Memory.")
+const cronGroup = RpcGroup.make(CronRpc.List, CronRpc.Results, CronRpc.Acknowledge).prefix("Cron.")
 
 /** What the assistant does with the n-th call of `Send`. */
 export type Script = (question: Question, index: number) => Stream.Stream<ChatEvent, ChatError>
@@ -164,7 +199,7 @@ export const make = Effect.fnUntraced(
       readonly paired?: boolean
       /** The llm tier has another key than the device was told. */
       readonly otherTier?: boolean
-    } = {}
+    } & More = {}
   ) {
     const tier = yield* SubscriptionRef.make({ connected: options.tier ?? true, since: 0 })
     const fibers = yield* FiberSet.make<unknown, unknown>()
@@ -173,6 +208,10 @@ export const make = Effect.fnUntraced(
       SealedTier.make({ identity: options.otherTier === true ? pairOf(99) : tierIdentity, folder: "/devices", alarms })
     )
     const asked: Array<Question> = []
+    const stopped: Array<string> = []
+    const decided: Array<readonly [string, Decision]> = []
+    const acknowledged: Array<number> = []
+    const answering = new Map<string, Deferred.Deferred<never, ChatError>>()
     let listening = options.listening ?? true
     let cancelled = 0
     let lastRequest = ""
@@ -211,17 +250,50 @@ export const make = Effect.fnUntraced(
       "Control.Compromised": () => Effect.fail(denied)
     })
     const files = Layer.provide(Files.layer, Layer.mergeAll(RemoteFiles.layerMemory({}), CryptoNode.layer))
-    const chat = ChatRpc.toLayer({
+    const wasStopped = new ChatError({ reason: "Stopped", message: "the answer was stopped" })
+    /** An answer that may be stopped, and that says when its reader leaves. */
+    const answer = (messageId: string, told: () => Stream.Stream<ChatEvent, ChatError>) =>
+      Stream.suspend(() => {
+        const stop = Deferred.makeUnsafe<never, ChatError>()
+        answering.set(messageId, stop)
+        return Stream.interruptWhen(told(), Deferred.await(stop))
+      }).pipe(
+        Stream.onExit((exit) =>
+          Effect.sync(() => {
+            if (exit._tag === "Failure" && Cause.hasInterrupts(exit.cause)) cancelled++
+            else answering.delete(messageId)
+          })
+        )
+      )
+    const chatHandlers = ChatRpc.toLayer({
       "Chat.Send": (question) =>
-        Stream.suspend(() => {
+        answer(question.messageId, () => {
           asked.push({ ...question })
           return script(question, asked.length - 1)
-        }).pipe(
-          Stream.onExit((exit) =>
-            Effect.sync(() => {
-              if (exit._tag === "Failure" && Cause.hasInterrupts(exit.cause)) cancelled++
-            })
-          )
+        }),
+      "Chat.Follow": ({ conversation }) => options.follow?.(conversation) ?? Stream.empty,
+      "Chat.Stop": ({ messageId }) =>
+        Effect.sync(() => {
+          const meant = [...answering].filter(([id]) => messageId === undefined || id === messageId)
+          for (const [id, stop] of meant) {
+            stopped.push(id)
+            answering.delete(id)
+            Deferred.doneUnsafe(stop, Effect.fail(wasStopped))
+          }
+          return meant.length
+        }),
+      "Chat.Approve": ({ approvalId, decision }) =>
+        Effect.suspend(() => {
+          decided.push([approvalId, decision])
+          return options.decide?.(approvalId, decision) ?? Effect.void
+        }),
+      "Chat.Queue": () => Effect.succeed(options.queue?.() ?? []),
+      "Chat.Again": (again) =>
+        answer(
+          again.newId,
+          () =>
+            options.again?.(again) ??
+            Stream.fail(new ChatError({ reason: "NotFound", message: "there is no such question" }))
         ),
       "Chat.History": ({ limit }) => Effect.succeed((options.history ?? []).slice(-limit)),
       "Chat.Conversations": () =>
@@ -231,11 +303,46 @@ export const make = Effect.fnUntraced(
           provider: "scripted",
           model: "script-1",
           chosen: "by the test",
-          contextFiles: [{ name: "SOUL.md", bytes: 12, state: "used" as const }],
+          contextFiles: [{ name: "SOUL.md", bytes: 12, state: "used" as const, tokens: 7, budget: 500 }],
           conversations: 1,
           version: "1.2.3"
         })
     })
+    const cron = cronGroup.toLayer({
+      "Cron.List": () => Effect.succeed({ file: { zone: "UTC", jobs: 0, problems: [] }, jobs: [], more: false }),
+      "Cron.Results": () => Stream.concat(options.results ?? Stream.empty, Stream.never),
+      "Cron.Acknowledge": ({ ids }) =>
+        Effect.sync(() => {
+          acknowledged.push(...ids)
+          return ids.length
+        })
+    })
+    const line = {
+      key: "",
+      requests: 1,
+      usage: { inputTokens: 3, outputTokens: 5 },
+      cost: 0.5,
+      unpriced: 0,
+      estimated: 0
+    }
+    const usage = UsageRpc.toLayer({
+      "Usage.Sum": ({ by }) =>
+        Effect.succeed({
+          lines: [{ ...line, key: by === "day" ? "1970-01-01" : "main" }],
+          total: { ...line, requests: 2 },
+          truncated: false,
+          budgets: [{ period: "day" as const, limit: 1, spent: 0.5 }]
+        }),
+      "Usage.Models": () =>
+        Effect.succeed({
+          models: [
+            { provider: "scripted", id: "script-1", current: true, price: { input: 1, cached: 0.5, output: 2 } }
+          ],
+          problems: []
+        })
+    })
+    const memory = memoryGroup.toLayer({ "Memory.Get": () => Effect.succeed("- likes tea\n") })
+    const chat = Layer.mergeAll(chatHandlers, cron, memory, usage)
 
     const endChat = (one: Chat, code: number | undefined) =>
       Effect.gen(function* () {
@@ -266,7 +373,10 @@ export const make = Effect.fnUntraced(
             lastRequest = /"id":("?\w+"?)/.exec(new TextDecoder().decode(chunk))?.[1] ?? lastRequest
         })
       )
-      const fiber = yield* FiberSet.run(fibers, Effect.provide(RpcStream.serve(ChatRpc, { ...sealed, read }), chat))
+      const fiber = yield* FiberSet.run(
+        fibers,
+        Effect.provide(RpcStream.serve(ChatRpc.merge(cronGroup, memoryGroup, UsageRpc), { ...sealed, read }), chat)
+      )
       const one: Chat = { stream: sealed, raw: stream, fiber }
       chats.add(one)
       yield* Fiber.await(fiber)
@@ -346,6 +456,9 @@ export const make = Effect.fnUntraced(
       }),
       asked: () => asked,
       cancelled: () => cancelled,
+      stopped: () => stopped,
+      decided: () => decided,
+      acknowledged: () => acknowledged,
       chats: () => chats.size,
       endChats: (code) => Effect.forEach([...chats], (one) => endChat(one, code), { discard: true }),
       cutChats: Effect.suspend(() => Effect.forEach([...chats], ({ raw }) => raw.finish, { discard: true })),

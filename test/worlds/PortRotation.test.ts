@@ -95,7 +95,7 @@ describe("A server that changes its port", () => {
   )
 
   it.effect("is followed change after change, also where each path that falls silent for a moment is doubted", () =>
-    World.run({ seed: 509, portRotationMs: 5000, keyRotationMs: 5000 }, (world) =>
+    World.run({ seed: 513, portRotationMs: 5000, keyRotationMs: 5000 }, (world) =>
       Effect.gen(function* () {
         const client = yield* world.paired({ link: { delayMs: 0, loss: 0.08 } })
         const { choice, until } = yield* timetable(world, 5000)

@@ -6,7 +6,10 @@
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import { memory, models, usage } from "./AssistantCatalog.ts"
+import { cron } from "./CronCatalog.ts"
 import { files } from "./FilesCatalog.ts"
+import { history } from "./HistoryCatalog.ts"
 import { json, number, on, root, text, timeout, verb } from "./Verb.ts"
 
 const keyFile = text("key-file", "FILE", "The server's bootstrap key (else CLAWCHAT_BOOTSTRAP_KEY)")
@@ -96,6 +99,18 @@ const chat = Command.make(
   {
     ...chatFlags,
     json,
+    quiet: on("quiet", "Say nothing of what the assistant does on the way"),
+    follow: on("follow", "Print the answer that is being made, or that nobody has read, and end"),
+    allow: Flag.String("allow").pipe(
+      Flag.withMetavar("TOOL,TOOL"),
+      Flag.withDescription("Tools that the assistant may call without asking; may be repeated"),
+      Flag.atLeast(0)
+    ),
+    attach: Flag.String("attach").pipe(
+      Flag.withMetavar("FILE"),
+      Flag.withDescription("An image or a text that goes with the message; may be repeated"),
+      Flag.atLeast(0)
+    ),
     keep: on("keep", "Keep what could not be delivered; it is sent later, once: do not send it again"),
     text: Argument.String("text").pipe(
       Argument.withDescription("One message, or - for stdin; none for a conversation"),
@@ -108,7 +123,11 @@ const chat = Command.make(
   Command.withExamples([
     { command: "clawchat chat", description: "A conversation" },
     { command: 'clawchat chat "What is in my inbox?"', description: "One question, the answer to stdout" },
-    { command: "git diff | clawchat chat -", description: "One message from stdin" }
+    { command: "git diff | clawchat chat -", description: "One message from stdin" },
+    {
+      command: 'clawchat chat --attach plan.png --allow file_write "Write down what it shows"',
+      description: "With a file, and leave to write without asking"
+    }
   ])
 )
 
@@ -273,6 +292,11 @@ export const command = root.pipe(
     chat,
     client,
     drafts,
+    history,
+    memory,
+    cron,
+    usage,
+    models,
     files,
     pair,
     devices,

@@ -2,8 +2,12 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
 import * as AnswerFile from "../../domain/AnswerFile.ts"
+import { ConversationName } from "../../domain/ChatRpc.ts"
+import { ToolName } from "../../domain/CronJob.ts"
 import * as HomePaths from "../../domain/HomePaths.ts"
+import type { Attachment } from "../../domain/Llm.ts"
 import * as Printable from "../../domain/Printable.ts"
 import type { Values } from "../../domain/Settings.ts"
 import * as ScreenNode from "../../layers/ScreenNode.ts"
@@ -17,8 +21,9 @@ import * as ClientLink from "../ClientLink.ts"
 import * as ClockSkew from "../ClockSkew.ts"
 import * as Drafts from "../Drafts.ts"
 import * as Answer from "./Answer.ts"
+import * as Attachments from "./Attachments.ts"
 import * as Common from "./Common.ts"
-import { denied, ExitCode, Failure } from "./Failure.ts"
+import { denied, ExitCode, Failure, usage } from "./Failure.ts"
 import * as Layers from "./Layers.ts"
 import * as Pair from "./Pair.ts"
 import * as Tier from "./Tier.ts"
@@ -47,7 +52,12 @@ export interface Conversation {
   readonly conversation: string
   readonly timeoutMs: number
   /** One message instead of a conversation; `-` is all of stdin. */
-  readonly once?: { readonly text: string; readonly json: boolean }
+  readonly once?: { readonly text: string; readonly json: boolean; readonly attachments: ReadonlyArray<Attachment> }
+  /** Only the answer that is being made, or that nobody has read. */
+  readonly follow?: { readonly json: boolean }
+  readonly quiet?: boolean
+  /** Tools that may be called without asking. */
+  readonly allow?: ReadonlySet<string>
   /** Where to write answer files while the server cannot be reached. */
   readonly answer?: string | undefined
   /** What to do after COMPROMISED, where it is not to fetch a credential file by hand. */
@@ -78,7 +88,7 @@ const draftsOf = Effect.fnUntraced(function* ({ home, identity, keep, pairing }:
  * somebody else meanwhile: the server, or another process.
  */
 export const converse = Effect.fnUntraced(function* (options: Conversation) {
-  const { conversation, identity, keep, next, once, pairing, timeoutMs, values } = options
+  const { allow, conversation, follow, identity, keep, next, once, pairing, quiet = false, timeoutMs, values } = options
   const { interactive, note } = yield* Screen
   const ways = yield* WaysTried.make(note)
   const write = options.answer === undefined ? undefined : yield* Answer.writer(options.answer, note)
@@ -101,7 +111,8 @@ export const converse = Effect.fnUntraced(function* (options: Conversation) {
   })
   yield* Effect.forkScoped(Effect.raceFirst(ways.show, Effect.asVoid(link.session)))
   // While the first attempt is on its way.
-  const drafts = keep || (once === undefined && interactive) ? yield* draftsOf(options) : undefined
+  const drafts =
+    keep || (once === undefined && follow === undefined && interactive) ? yield* draftsOf(options) : undefined
   const kept = drafts === undefined ? {} : { drafts }
   let ours = false
   const transport = yield* Transport
@@ -118,10 +129,13 @@ export const converse = Effect.fnUntraced(function* (options: Conversation) {
     })
     return ClientCompromise.report(outcome, server, next)
   }).pipe(Effect.provideService(Transport, transport))
+  const shared = { link, conversation, timeoutMs, quiet, ...(allow === undefined ? {} : { allow }), ...kept }
   const talk =
-    once === undefined
-      ? ChatSession.run({ link, conversation, timeoutMs, compromise, ...kept })
-      : ChatSession.once({ link, conversation, timeoutMs, ...once, ...kept })
+    follow !== undefined
+      ? ChatSession.follow({ ...shared, ...follow })
+      : once === undefined
+        ? ChatSession.run({ ...shared, compromise, attach: Attachments.read })
+        : ChatSession.once({ ...shared, ...once })
   const burnt = Effect.andThen(
     identity.burnt,
     Effect.suspend(() => (ours ? Effect.never : Effect.succeed("burnt" as const)))
@@ -139,11 +153,62 @@ export interface Input extends Common.Globals {
   readonly timeout: number
   readonly json: boolean
   readonly keep: boolean
+  readonly quiet: boolean
+  readonly follow: boolean
+  readonly allow: ReadonlyArray<string>
+  readonly attach: ReadonlyArray<string>
   readonly text: ReadonlyArray<string>
 }
 
+const isConversation = Schema.is(ConversationName)
+const isTool = Schema.is(ToolName)
+
+/** The tools that `--allow` names, once or several times, with commas between them. */
+const allowed = Effect.fnUntraced(function* (given: ReadonlyArray<string>) {
+  const names = given.flatMap((each) => each.split(",")).map((each) => each.trim())
+  const wrong = names.find((each) => !isTool(each))
+  if (wrong === undefined) return new Set(names)
+  return yield* usage(`--allow: expected names of tools such as file_write,file_move, got ${JSON.stringify(wrong)}`)
+})
+
+/** What makes no sense together is said before anything is connected. */
+const check = Effect.fnUntraced(function* (input: Pick<Input, "conversation" | "follow" | "attach" | "keep" | "text">) {
+  const { attach, conversation, follow, keep, text } = input
+  if (!isConversation(conversation)) {
+    const got = JSON.stringify(conversation)
+    return yield* usage(
+      `--conversation: expected 1 to 64 letters, digits, spaces, dots, underscores and hyphens, got ${got}`
+    )
+  }
+  if (follow && (text.length > 0 || attach.length > 0 || keep)) {
+    return yield* usage("--follow prints an answer to what was asked before: give it no text, --attach or --keep")
+  }
+  if (attach.length > 0 && text.length === 0) {
+    return yield* usage("--attach goes with a message: clawchat chat --attach FILE TEXT, or /attach in a chat")
+  }
+})
+
 export const run = Effect.fnUntraced(
-  function* ({ answer, conversation, json, keep, keyFile, name, sec, text, timeout, ...globals }: Input) {
+  function* (input: Input) {
+    const {
+      allow,
+      answer,
+      attach,
+      conversation,
+      follow,
+      json,
+      keep,
+      keyFile,
+      name,
+      quiet,
+      sec,
+      text,
+      timeout,
+      ...globals
+    } = input
+    yield* check(input)
+    const tools = yield* allowed(allow)
+    const attachments = yield* Attachments.readAll(attach)
     const flags = { ...Common.globalFlags(globals), name: Option.getOrUndefined(name) }
     const values = yield* Common.settings("client", flags)
     const byHand = Option.getOrUndefined(answer)
@@ -154,7 +219,7 @@ export const run = Effect.fnUntraced(
       onNone: () => Tier.identity(values),
       onSome: (file) => (pairing === undefined ? Pair.paired(values, file, keyFile, timeout) : Pair.identity(values))
     })
-    const once = text.length === 0 ? {} : { once: { text: text.join(" "), json } }
+    const once = text.length === 0 ? {} : { once: { text: text.join(" "), json, attachments } }
     const end = yield* converse({
       values,
       home: values.home,
@@ -164,17 +229,30 @@ export const run = Effect.fnUntraced(
       conversation,
       answer: byHand,
       timeoutMs: byHand === undefined ? timeout : AnswerFile.VALIDITY_MS,
+      quiet,
+      allow: tools,
+      ...(follow ? { follow: { json } } : {}),
       ...once
     }).pipe(Effect.provide(screen(values.home)))
     if (end === "burnt") return yield* denied(ClientCompromise.BURNT)
   },
   Effect.scoped,
-  Effect.provide(Layers.network)
+  Effect.provide(Layers.networkLate)
 )
 
-export interface ClientInput extends Omit<Input, "json" | "keep" | "text"> {
+export interface ClientInput extends Omit<Input, "json" | "keep" | "text" | "quiet" | "follow" | "allow" | "attach"> {
   readonly file: Option.Option<string>
 }
 
 export const client = ({ file, ...input }: ClientInput) =>
-  run({ ...input, sec: Option.orElse(file, () => input.sec), json: false, keep: false, text: [] })
+  run({
+    ...input,
+    sec: Option.orElse(file, () => input.sec),
+    json: false,
+    keep: false,
+    quiet: false,
+    follow: false,
+    allow: [],
+    attach: [],
+    text: []
+  })

@@ -1,5 +1,6 @@
 /** Results go to stdout, everything else to stderr; a reader that has gone away ends the program quietly. */
 import * as Effect from "effect/Effect"
+import * as TextTable from "../../domain/TextTable.ts"
 
 const write = (stream: NodeJS.WriteStream, text: string): Effect.Effect<void> =>
   Effect.callback((resume) => {
@@ -20,18 +21,4 @@ export const bytes = (content: Uint8Array): Effect.Effect<void> =>
 /** A line for people beside the result. */
 export const note = (text: string): Effect.Effect<void> => write(process.stderr, `${text}\n`)
 
-/** Columns as wide as their widest cell. */
-export const table = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
-  const widths: Array<number> = []
-  for (const row of rows) {
-    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length)
-  }
-  return rows
-    .map((row) =>
-      row
-        .map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i] ?? 0)))
-        .join("  ")
-        .trimEnd()
-    )
-    .join("\n")
-}
+export const table = TextTable.table
