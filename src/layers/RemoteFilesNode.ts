@@ -277,13 +277,13 @@ export const make = Effect.fnUntraced(function* (
         parent,
         async (folder) => {
           await ensureInside(folder, target)
-          await FsPromises.mkdir(`${folder.at}/${name}`, 0o755).catch(async (cause: unknown) => {
+          await FsPromises.mkdir(`${folder.at}/${name}`, 0o777).catch(async (cause: unknown) => {
             if (!parents || !(await FsPromises.lstat(`${folder.at}/${name}`)).isDirectory()) throw cause
           })
           await folder.sync()
           return statAt(folder, name, target)
         },
-        parents ? 0o755 : undefined
+        parents ? 0o777 : undefined
       )
     )
   })
@@ -351,7 +351,7 @@ export const make = Effect.fnUntraced(function* (
           usage.add(bytes, files)
           return statAt(folder, name, target)
         },
-        0o755
+        0o777
       )
     )
   })

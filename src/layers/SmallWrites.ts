@@ -90,7 +90,7 @@ const writeFolder = async (
   }
   let folder: Folder
   try {
-    folder = await open(base, folderPath, parents ? 0o755 : undefined)
+    folder = await open(base, folderPath, parents ? 0o777 : undefined)
   } catch (cause) {
     return refuse(cause)
   }

@@ -60,7 +60,7 @@ export class Writers {
     if (name === undefined) throw failure("Exists", path)
     if (size !== undefined && !(Number.isSafeInteger(size) && size >= 0 && size <= MAX_FILE_LENGTH))
       throw failure("NoSpace", path, "longer than any file may be")
-    const folder = await open(this.#base, path.slice(0, -1), options.parents === true ? 0o755 : undefined)
+    const folder = await open(this.#base, path.slice(0, -1), options.parents === true ? 0o777 : undefined)
     let taken: PartFile.Part | undefined
     let putBack = (): void => {}
     let isCounted = false

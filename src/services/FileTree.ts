@@ -74,7 +74,7 @@ export interface WriteOptions {
    * At most 256 characters. Without it nothing is kept of a broken write.
    */
   readonly fingerprint?: string
-  /** Makes missing folders on the way (0755 masked by the umask). */
+  /** Makes missing folders on the way (0777 masked by the umask). */
   readonly parents?: boolean
 }
 

@@ -35,6 +35,23 @@ const raw = (at: string): ReadonlyArray<string> =>
   Fs.readdirSync(at, { recursive: true, encoding: "utf8" }).filter((name) => name !== ".clawchat-trash")
 
 describe.skipIf(!posix)("FileTree on the disk", () => {
+  it.effect("makes folders as the umask says, so that a group that shares the base can write into them", () =>
+    Effect.gen(function* () {
+      const at = base()
+      const tree = yield* make(at)
+      const before = process.umask(0o007)
+      yield* Effect.gen(function* () {
+        yield* tree.mkdir("a")
+        yield* tree.mkdir("b/c", { parents: true })
+        yield* put(tree, "d/e", bytesOf("x"), { parents: true })
+        yield* tree.writeSmall([{ path: "f/g", bytes: bytesOf("x"), parents: true }])
+      }).pipe(Effect.ensuring(Effect.sync(() => process.umask(before))))
+      for (const name of ["a", "b", "b/c", "d", "f"]) {
+        assert.strictEqual(Fs.statSync(Path.join(at, name)).mode & 0o777, 0o770, name)
+      }
+    })
+  )
+
   it.effect("leaves no temporary files behind: after commits, aborts, failures, closed scopes", () =>
     Effect.gen(function* () {
       const at = base()
