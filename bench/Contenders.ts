@@ -158,7 +158,7 @@ export type Client = Worker<ClientQuestions>
 export const OUR_FLAGS = [
   "--no-incremental-marking",
   "--semi-space-growth-factor=1",
-  "--heap-growing-percent=50",
+  "--heap-growing-percent=25",
   "--no-parallel-scavenge"
 ]
 

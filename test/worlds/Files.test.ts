@@ -35,7 +35,8 @@ const begin = Effect.fnUntraced(function* (world: World.World, client: World.Cli
   const events: Array<Event> = []
   const open = Effect.flatMap(link.session, ({ connection }) => connection.open(Priority.Bulk))
   const fiber = yield* TRANSFERS[way](
-    { open, local, conflict: "skip" },
+    // The tree in memory hashes in real time, which virtual time may outrun: how long a silence may be is not at stake here.
+    { open, local, conflict: "skip", idleMs: 24 * 3600_000 },
     Stream.succeed({ from: "/source", to: "/target", size: SIZE })
   ).pipe(
     Stream.provide(CryptoNode.layer),
