@@ -106,7 +106,7 @@ const program = Effect.gen(function* () {
   const paths = HomePaths.client(path.join(home, "client"))
   const bootstrapKey = { id: "0badcafe", secret: Redacted.make("a bootstrap key for the soak") }
   const conversations = yield* Layer.build(ConversationsSqlite.layerMemory)
-  const assistant = Assistant.layer({ historyTokens: 250 }).pipe(
+  const assistant = Assistant.layer({ historyTokens: 250, limits: { turnMs: 48 * 3600_000 } }).pipe(
     Layer.provideMerge(
       Layer.mergeAll(
         provider,

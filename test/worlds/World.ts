@@ -535,7 +535,7 @@ const make = Effect.fnUntraced(function* (
         return script(request, index)
       })
       // A short memory: what is remembered of a conversation is not what these tests are about.
-      const local = Assistant.layer({ historyTokens: 250 }).pipe(
+      const local = Assistant.layer({ historyTokens: 250, limits: { turnMs: 48 * 3600_000 } }).pipe(
         Layer.provideMerge(
           Layer.mergeAll(
             provider,
