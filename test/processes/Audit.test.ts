@@ -50,7 +50,8 @@ describe("The record", () => {
       const mine = enrolled[0]?.device
       const session = here.find(({ device, kind }) => kind === "session.closed" && device === mine)
       assert.isAbove(session?.bytesIn ?? 0, 100)
-      assert.isAbove(session?.bytesOut ?? 0, 100)
+      // A pairing may need no more than one short datagram of the server after its answer.
+      assert.isAbove(session?.bytesOut ?? 0, 40)
       assert.match(session?.source ?? "", /^127\.0\.0\.1:\d+$/)
       assert.strictEqual(session?.how, "by the device: GoingAway")
 
