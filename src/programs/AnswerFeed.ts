@@ -8,10 +8,17 @@ import type { ChatError, ChatEvent } from "../domain/ChatRpc.ts"
 
 export class AnswerFeed {
   readonly #events: Array<ChatEvent> = []
+  #replyId: string | undefined
   #end: Exit.Exit<void, ChatError> | undefined
   #changed = Deferred.makeUnsafe<void>()
 
+  /** The answer's own id, once it has one. */
+  get replyId(): string | undefined {
+    return this.#replyId
+  }
+
   readonly publish = (event: ChatEvent): void => {
+    if (event._tag === "Started") this.#replyId = event.replyId
     const last = this.#events.at(-1)
     // A long answer is thousands of small pieces: who comes late needs no more than their sum.
     if (event._tag === "Delta" && last?._tag === "Delta" && this.#readers === 0) {
@@ -43,7 +50,7 @@ export class AnswerFeed {
       return Effect.as(this.#end, [[], Option.none()])
     })
 
-  /** All events from the first on. */
+  /** All events from the first on; those that came while nobody took any come together. */
   readonly events: Stream.Stream<ChatEvent, ChatError> = Stream.suspend(() => {
     this.#readers++
     return Stream.ensuring(

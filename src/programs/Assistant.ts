@@ -368,27 +368,19 @@ const make = Effect.fnUntraced(function* (settings: AssistantSettings) {
     })
 
   /** The events, and the note that somebody has read them all: taken only once the reader asks for what follows the end. */
-  const read = ({ feed, question }: Running): Stream.Stream<ChatEvent, ChatError> => {
-    let replyId: string | undefined
-    return feed.events.pipe(
-      Stream.tap((event) =>
-        Effect.sync(() => {
-          if (event._tag === "Started") replyId = event.replyId
-        })
-      ),
-      Stream.concat(
-        Stream.fromEffectDrain(
-          Effect.suspend(() =>
-            replyId === undefined
-              ? Effect.void
-              : Effect.catch(conversations.delivered(replyId), (error) =>
-                  Effect.logWarning(`${question.messageId}: ${error.message}`)
-                )
-          )
+  const read = ({ feed, question }: Running): Stream.Stream<ChatEvent, ChatError> =>
+    Stream.concat(
+      feed.events,
+      Stream.fromEffectDrain(
+        Effect.suspend(() =>
+          feed.replyId === undefined
+            ? Effect.void
+            : Effect.catch(conversations.delivered(feed.replyId), (error) =>
+                Effect.logWarning(`${question.messageId}: ${error.message}`)
+              )
         )
       )
     )
-  }
 
   const asking = (messageId: string, text: string): ChatEvent => ChatEvent.cases.Asked.make({ messageId, text })
 

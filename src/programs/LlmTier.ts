@@ -11,7 +11,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import { maxAttachmentBytes } from "../domain/ChatRpc.ts"
 import type { Status } from "../domain/ControlRpc.ts"
 import type * as HomePaths from "../domain/HomePaths.ts"
-import { LlmRpc } from "../domain/LlmRpc.ts"
+import { isLast, LlmRpc } from "../domain/LlmRpc.ts"
 import { type Address, format } from "../domain/protocol/Address.ts"
 import type { Admission } from "../domain/protocol/Credential.ts"
 import * as StreamHeader from "../domain/StreamHeader.ts"
@@ -181,7 +181,7 @@ export const make = Effect.fn("LlmTier.make")(function* (options: Options) {
     }
     const sealed = yield* seal.accept(rest, head.subarray(2), head.subarray(0, 2))
     if (Option.isSome(sealed))
-      yield* Effect.provide(RpcStream.serve(LlmRpc, sealed.value, { maxLineBytes: MAX_LINE_BYTES }), handlers)
+      yield* Effect.provide(RpcStream.serve(LlmRpc, sealed.value, { maxLineBytes: MAX_LINE_BYTES, isLast }), handlers)
   })
 
   const serveConnection = Effect.fnUntraced(function* (connection: Connection) {

@@ -16,6 +16,7 @@ import * as Schedule from "effect/Schedule"
 import * as Socket from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
 import type { TransportError, TransportStream } from "../services/Transport.ts"
+import * as RpcAhead from "./RpcAhead.ts"
 import * as RpcLimits from "./RpcLimits.ts"
 import * as StreamSocket from "./StreamSocket.ts"
 
@@ -26,6 +27,8 @@ export const serve = <Rpcs extends Rpc.Any>(
   options: {
     /** Bytes of one message; default 2 MiB. */
     readonly maxLineBytes?: number
+    /** The item of a streaming answer behind which it waits until all was read; default: none. Items are as they are sent. */
+    readonly isLast?: (item: unknown) => boolean
   } = {}
 ) =>
   Effect.scoped(
@@ -51,7 +54,7 @@ export const serve = <Rpcs extends Rpc.Any>(
         // A bug in one procedure is the answer to one call, not the end of all.
         RpcServer.make(group, { disableFatalDefects: true, disableTracing: true }),
         RpcServer.Protocol,
-        RpcLimits.protocol(group, protocol, end)
+        RpcAhead.protocol(RpcLimits.protocol(group, protocol, end), options.isLast ?? (() => false))
       )
       // However this ends, the end is known before the calls that still run are told: else one whose answer nobody takes
       // would hold it up for as long as the connection lasts.

@@ -92,6 +92,40 @@ describe("Assistant", () => {
     }).pipe(Effect.provide(tier(() => said("good ", "day"))))
   )
 
+  it.effect("keeps together what comes while its reader is busy", () => {
+    const reading = Deferred.makeUnsafe<void>()
+    const ended = Deferred.makeUnsafe<void>()
+    return Effect.gen(function* () {
+      const assistant = yield* Assistant
+      const arrays: Array<ReadonlyArray<string>> = []
+      const busy = yield* assistant.send({ conversation: "main", messageId: id(1), text: "count" }).pipe(
+        Stream.runForEachArray((events) => {
+          arrays.push(events.map(({ _tag }) => _tag))
+          return Effect.andThen(Deferred.succeed(reading, undefined), Deferred.await(ended))
+        }),
+        Effect.forkChild({ startImmediately: true })
+      )
+      yield* Deferred.await(reading)
+      yield* Stream.runDrain(assistant.follow("main"))
+      yield* Deferred.succeed(ended, undefined)
+      yield* Fiber.join(busy)
+      assert.deepStrictEqual(arrays, [["Started"], ["Delta", "Delta", "Delta", "Done"]])
+    }).pipe(
+      Effect.provide(
+        Assistant.layer().pipe(
+          Layer.provide(ConversationsSqlite.layer({ filename: ":memory:" })),
+          Layer.provide(ContextStore.layerMemory({})),
+          Layer.provide(
+            LlmProvider.layerScripted(() =>
+              Stream.concat(Stream.fromEffectDrain(Deferred.await(reading)), said("one", "two", "three"))
+            )
+          ),
+          Layer.provide(CryptoNode.layer)
+        )
+      )
+    )
+  })
+
   it.effect("sends the context and the history upstream, question last", () => {
     const seen: Array<LlmRequest> = []
     return Effect.gen(function* () {

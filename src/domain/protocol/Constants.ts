@@ -75,6 +75,8 @@ export const RENDEZVOUS_ENDS = 8
 
 /** Packets: width of the replay window (RFC 6479). */
 export const REPLAY_WINDOW = 8192
+/** Messages of one streaming answer that may be unacknowledged. What is said while all are on their way leaves with the next. */
+export const RPC_WINDOW = 16
 /** Bytes a stream may hold unacknowledged before a writer waits, unless two congestion windows are more; half lets it go on. */
 export const SEND_BUFFER_HIGH = 1_048_576
 /** Receive windows grow to this many times their first size where they hold the sender back. */
