@@ -8,24 +8,17 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { ChatError, type ChatEvent } from "../domain/ChatRpc.ts"
-import type { Attachment, StopReason, Usage } from "../domain/Llm.ts"
+import type { StopReason, Usage } from "../domain/Llm.ts"
 import * as StreamHeader from "../domain/StreamHeader.ts"
 import type { TransportError } from "../services/Transport.ts"
 import type { ChatClient, Link, Session, TierAwayError } from "./ClientLink.ts"
+import type { Question } from "./Question.ts"
 import type { SealError } from "./SealedClient.ts"
 
 /** Milliseconds before a tier that was away is asked again, even if it is said to be back. */
 const PAUSE_MS = 500
 /** Milliseconds that the reason of a broken stream may be late, for a writer notices before the reader does; and the end of an answer after its last word. */
 const LATE_MS = 1000
-
-export interface Question {
-  readonly conversation: string
-  /** A lower-case UUID, made once per question. */
-  readonly messageId: string
-  readonly text: string
-  readonly attachments?: ReadonlyArray<Attachment>
-}
 
 export type Output =
   /** The assistant begins, or begins again after an interruption of the line. */

@@ -16,22 +16,18 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import {
-  ChatError,
-  ChatEvent,
-  type Decision,
-  maxAttachmentBytes,
-  maxTextBytes,
-  type QueuedQuestion
-} from "../domain/ChatRpc.ts"
-import * as History from "../domain/History.ts"
-import type { Attachment, LlmMessage, Usage } from "../domain/Llm.ts"
-import { ContextStore } from "../services/ContextStore.ts"
+import { type ChatError, ChatEvent, type Decision, type QueuedQuestion } from "../domain/ChatRpc.ts"
+import type { Usage } from "../domain/Llm.ts"
+import type { ContextStore } from "../services/ContextStore.ts"
 import { type Asked, Conversations, type ConversationsError, type GivenReply } from "../services/Conversations.ts"
 import type { Crypto } from "../services/Crypto.ts"
-import { type LlmError, LlmProvider } from "../services/LlmProvider.ts"
+import { LlmProvider } from "../services/LlmProvider.ts"
 import { AnswerFeed } from "./AnswerFeed.ts"
 import { Approvals } from "./Approvals.ts"
+import * as Prompt from "./Prompt.ts"
+import * as Question from "./Question.ts"
+import * as Refusal from "./Refusal.ts"
+import { Surroundings } from "./Surroundings.ts"
 import * as Turn from "./Turn.ts"
 
 export interface AssistantSettings {
@@ -52,48 +48,11 @@ export interface AssistantSettings {
   readonly redact?: ((text: string) => string) | undefined
 }
 
-/** What surrounds a turn; nothing unless it is given. */
-export const Surroundings = Context.Reference<{
-  /** What goes before a question, and changes too often for the system prompt; its source is the user's own notes. */
-  readonly material: Effect.Effect<string>
-  /** Told of each complete exchange, before its end is told to the client. */
-  readonly finished: (exchange: Finished) => Effect.Effect<void>
-}>("clawchat/programs/Surroundings", {
-  defaultValue: () => ({ material: Effect.succeed(""), finished: () => Effect.void })
-})
-
-export interface Finished {
-  readonly conversation: string
-  readonly messageId: string
-  readonly question: string
-  readonly answer: string
-  /** Milliseconds since 1970: when the question was asked. */
-  readonly created: number
-  readonly job: string | undefined
-  /** Text that others than the user may have written was before the model. */
-  readonly tainted: boolean
-}
-
-export interface Question {
-  readonly conversation: string
-  readonly messageId: string
-  readonly text: string
-  readonly attachments?: ReadonlyArray<Attachment>
-}
-
-/** A question that no person attends to. */
-export interface Errand extends Question {
-  /** The cron job's name. */
-  readonly job: string
-  /** Tools that its policy names; no other is called. */
-  readonly tools: ReadonlySet<string>
-}
-
 /** What a question is being answered with, or waits for. */
 interface Running {
-  readonly question: Question
+  readonly question: Question.Question
   readonly feed: AnswerFeed
-  readonly errand: Errand | undefined
+  readonly errand: Question.Errand | undefined
   fiber: Fiber.Fiber<void, ChatError> | undefined
   stopped: boolean
 }
@@ -105,85 +64,10 @@ interface Lane {
   readonly inside: Array<Running>
 }
 
-const tooLong = (bytes: number) =>
-  new ChatError({
-    reason: "TooLong",
-    message: `the message has ${bytes} bytes, at most ${maxTextBytes} are taken: send it as a file, or in parts`
-  })
-
-const busy = (waiting: number) =>
-  new ChatError({
-    reason: "Busy",
-    message: `${waiting} questions wait in this conversation already: wait for an answer, then send again`
-  })
-
-const crowded = (conversations: number) =>
-  new ChatError({
-    reason: "Busy",
-    message: `answers are in the making in ${conversations} conversation${conversations === 1 ? "" : "s"}: wait for one to end, then send again`
-  })
-
-const ending = new ChatError({ reason: "TierAway", message: "the assistant is shutting down: send again in a moment" })
-
-const fromConversations = (error: ConversationsError) =>
-  new ChatError({ reason: error.reason === "Conflict" ? "Conflict" : "Storage", message: error.message })
-
-const fromLlm = (error: LlmError) =>
-  new ChatError({
-    reason: "LlmFailed",
-    message: error.message,
-    llm: {
-      reason: error.reason,
-      ...(error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs })
-    }
-  })
-
-const unexpected = new ChatError({
-  reason: "Storage",
-  message: "the answer failed unexpectedly: the log of the llm tier says how; send again to try once more"
-})
-
-const stopped = new ChatError({ reason: "Stopped", message: "the answer was stopped: send again to go on" })
-
-const conflict = (messageId: string) =>
-  new ChatError({
-    reason: "Conflict",
-    message: `message id ${messageId} was used for another message; make a new id for each`
-  })
-
-const sizeOf = ({ attachments, text }: Question): { readonly text: number; readonly attached: number } => ({
-  text: new TextEncoder().encode(text).length,
-  attached: (attachments ?? []).reduce((sum, { bytes }) => sum + bytes.length, 0)
-})
-
-const heavy = (bytes: number) =>
-  new ChatError({
-    reason: "TooLong",
-    message: `the attachments have ${bytes} bytes, at most ${maxAttachmentBytes} are taken: put them with clawchat files put, and name their paths`
-  })
-
-const sameAttachments = (a: ReadonlyArray<Attachment>, b: ReadonlyArray<Attachment>): boolean =>
-  a.length === b.length &&
-  a.every(({ bytes, mediaType, name }, index) => {
-    const other = b[index]
-    if (other?.name !== name || other.mediaType !== mediaType || other.bytes.length !== bytes.length) return false
-    return bytes.every((byte, at) => byte === other.bytes[at])
-  })
-
-/** Who does not say what was attached means what is known. */
-const sameQuestion = (a: Question, b: Question): boolean =>
-  a.conversation === b.conversation &&
-  a.text === b.text &&
-  (a.attachments === undefined || b.attachments === undefined || sameAttachments(a.attachments, b.attachments))
-
 const make = Effect.fnUntraced(function* (settings: AssistantSettings) {
-  const promptTokens = settings.promptTokens ?? 60_000
-  const historyTokens = settings.historyTokens ?? 2000
   const maxWaiting = settings.maxWaiting ?? 8
   const maxConversations = settings.maxConversations ?? 32
-  const zone = settings.timeZone ?? DateTime.zoneMakeLocal()
   const provider = yield* LlmProvider
-  const context = yield* ContextStore
   const conversations = yield* Conversations
   const surroundings = yield* Surroundings
   const approvals = new Approvals()
@@ -192,6 +76,12 @@ const make = Effect.fnUntraced(function* (settings: AssistantSettings) {
     approvals,
     settings.redact ?? ((text) => text)
   )
+  const promptFor = yield* Prompt.make({
+    promptTokens: settings.promptTokens ?? 60_000,
+    historyTokens: settings.historyTokens ?? 2000,
+    timeZone: settings.timeZone ?? DateTime.zoneMakeLocal(),
+    isUntrusted: turns.isUntrusted
+  })
 
   const swept = yield* conversations.sweep
   if (swept > 0) yield* Effect.logInfo(`${swept} answers had been cut off; each goes on when asked for again`)
@@ -228,74 +118,23 @@ const make = Effect.fnUntraced(function* (settings: AssistantSettings) {
     feed.publish(doneOf(reply))
   }
 
-  const zoneName = DateTime.zoneToString(zone)
-  // Made once: making one takes longer than a question's whole way through here.
-  const clock = new Intl.DateTimeFormat("en-GB", { dateStyle: "full", timeStyle: "short", timeZone: zoneName })
-  const saidAt = (ms: number): string => `${clock.format(ms)}, ${zoneName}`
-
-  /** System prompt and messages; whether text that others may have written is among them. */
-  const requestFor = Effect.fnUntraced(function* (question: Question, asked: Asked) {
-    const system = (yield* context.read).text
-    const material = yield* surroundings.material
-    const summary = yield* conversations.summary(question.conversation)
-    const room = Math.max(0, promptTokens - History.estimateTokens(system))
-    const { attachments } = asked
-    const asking: LlmMessage = {
-      role: "user",
-      text: question.text,
-      at: saidAt(asked.created),
-      ...(material === "" ? {} : { material }),
-      ...(attachments.length === 0 ? {} : { attachments })
-    }
-    const budget = Math.min(room, historyTokens + History.cost([asking]))
-    const earlier = yield* conversations.exchangesBefore(
-      question.conversation,
-      asked.seq,
-      budget * History.charsPerToken,
-      Option.getOrUndefined(Option.map(summary, ({ upToSeq }) => upToSeq))
-    )
-    const messages = History.turns({
-      newestFirst: earlier,
-      question: asking,
-      budgetTokens: budget,
-      limitTokens: room,
-      at: saidAt,
-      ...(Option.isSome(summary) ? { summary: summary.value.text } : {})
-    })
-    // An answer may repeat what was read long before it: what it was given counts, not what of it still goes along.
-    const tainted =
-      Option.isSome(summary) ||
-      attachments.length > 0 ||
-      earlier.some(
-        (exchange) =>
-          exchange.tainted === true ||
-          (exchange.attachments?.length ?? 0) > 0 ||
-          exchange.steps?.some((step) => step._tag === "Result" && turns.isUntrusted(step.name)) === true
-      )
-    // A question that fills the room leaves some for what is read on the way to its answer.
-    return { system, messages, room: Math.max(room, History.cost(messages) + Math.floor(room / 4)), tainted }
-  })
-
   const answer = Effect.fnUntraced(function* ({ errand, feed, question }: Running, asked: Asked) {
-    const { messages, room, system, tainted } = yield* Effect.mapError(requestFor(question, asked), fromConversations)
+    const prompt = yield* Effect.mapError(promptFor(question, asked), Refusal.fromConversations)
     const { conversation, messageId, text } = question
     yield* Effect.uninterruptibleMask(
       Effect.fnUntraced(function* (restore) {
         const { model, provider: name } = provider.info
         const replyId = yield* conversations
           .beginReply({ messageId, provider: name, model })
-          .pipe(Effect.mapError(fromConversations))
+          .pipe(Effect.mapError(Refusal.fromConversations))
         feed.publish(ChatEvent.cases.Started.make({ replyId, model, provider: name }))
 
         const progress = Turn.begin(model, name)
         const task: Turn.Task = {
           caller: { conversation, messageId, ...(errand === undefined ? {} : { job: errand.job }) },
           replyId,
-          system,
-          messages,
-          roomTokens: room,
+          ...prompt,
           steps: asked.steps,
-          tainted,
           unattended: errand?.tools,
           maxTokens: settings.maxTokens
         }
@@ -306,9 +145,9 @@ const make = Effect.fnUntraced(function* (settings: AssistantSettings) {
         const ended = conversations.endReply(replyId, { status, ...end, ...priced, tainted: hasRead })
         if (status !== "complete") {
           yield* Effect.catch(ended, (error) => Effect.logError(error.message))
-          return yield* Effect.mapError(exit, fromTurn)
+          return yield* Effect.mapError(exit, Refusal.fromTurn)
         }
-        yield* Effect.mapError(ended, fromConversations)
+        yield* Effect.mapError(ended, Refusal.fromConversations)
         const exchange = { conversation, messageId, question: text, answer: end.text, created: asked.created }
         yield* surroundings.finished({ ...exchange, job: errand?.job, tainted: hasRead })
         feed.publish(doneOf(progress))
@@ -318,46 +157,45 @@ const make = Effect.fnUntraced(function* (settings: AssistantSettings) {
 
   const work = (each: Running, lane: Lane) =>
     Effect.gen(function* () {
-      const asked = yield* Effect.mapError(conversations.ask(each.question), fromConversations)
+      const asked = yield* Effect.mapError(conversations.ask(each.question), Refusal.fromConversations)
       if (Option.isSome(asked.reply)) return replay(each.feed, asked.reply.value)
       if (asked.seq === 0) approvals.forget(each.question.conversation)
       yield* lane.turn.withPermit(answer(each, asked))
     })
 
   /** Why a question is not taken; nothing is stored then. */
-  const refusalOf = (question: Question): ChatError | undefined => {
-    const { attached, text } = sizeOf(question)
-    if (text > maxTextBytes) return tooLong(text)
-    if (attached > maxAttachmentBytes) return heavy(attached)
-    return !lanes.has(question.conversation) && lanes.size >= maxConversations ? crowded(lanes.size) : undefined
+  const refusalOf = (question: Question.Question): ChatError | undefined => {
+    const large = Question.tooLarge(question)
+    if (large !== undefined) return large
+    return !lanes.has(question.conversation) && lanes.size >= maxConversations ? Refusal.crowded(lanes.size) : undefined
   }
 
   /** The answer to a question: the one in the making, or a new one. */
-  const start = (question: Question, errand?: Errand): Effect.Effect<Running, ChatError> =>
+  const start = (question: Question.Question, errand?: Question.Errand): Effect.Effect<Running, ChatError> =>
     Effect.suspend(() => {
       const known = running.get(question.messageId)
       if (known !== undefined) {
-        return sameQuestion(known.question, question)
+        return Question.isSame(known.question, question)
           ? Effect.succeed(known)
-          : Effect.fail(conflict(question.messageId))
+          : Effect.fail(Refusal.conflict(question.messageId))
       }
       const unfit = refusalOf(question)
       if (unfit !== undefined) return Effect.fail(unfit)
       const lane = laneOf(question.conversation)
-      if (lane.inside.length > maxWaiting) return Effect.fail(busy(maxWaiting))
+      if (lane.inside.length > maxWaiting) return Effect.fail(Refusal.busy(maxWaiting))
       const each: Running = { question, feed: new AnswerFeed(), errand, fiber: undefined, stopped: false }
       running.set(question.messageId, each)
       lane.inside.push(each)
       if (lane.inside.length > 1) each.feed.publish(ChatEvent.cases.Queued.make({ ahead: lane.inside.length - 1 }))
       const whole = work(each, lane).pipe(
         Effect.catchDefect((defect) =>
-          Effect.andThen(Effect.logError("an answer failed unexpectedly", defect), Effect.fail(unexpected))
+          Effect.andThen(Effect.logError("an answer failed unexpectedly", defect), Effect.fail(Refusal.unexpected))
         ),
         Effect.onExit((exit) =>
           Effect.sync(() => {
             leave(each)
             const cut = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
-            each.feed.end(cut ? Exit.fail(each.stopped ? stopped : ending) : exit)
+            each.feed.end(cut ? Exit.fail(each.stopped ? Refusal.stopped : Refusal.ending) : exit)
           })
         )
       )
@@ -384,7 +222,7 @@ const make = Effect.fnUntraced(function* (settings: AssistantSettings) {
 
   const asking = (messageId: string, text: string): ChatEvent => ChatEvent.cases.Asked.make({ messageId, text })
 
-  const send = (question: Question): Stream.Stream<ChatEvent, ChatError> =>
+  const send = (question: Question.Question): Stream.Stream<ChatEvent, ChatError> =>
     Stream.unwrap(Effect.map(start(question), read))
 
   return Assistant.of({
@@ -398,7 +236,7 @@ const make = Effect.fnUntraced(function* (settings: AssistantSettings) {
             const { messageId, text } = current.question
             return Stream.concat(Stream.succeed(asking(messageId, text)), read(current))
           }
-          const unread = yield* Effect.mapError(conversations.unread(conversation), fromConversations)
+          const unread = yield* Effect.mapError(conversations.unread(conversation), Refusal.fromConversations)
           if (Option.isNone(unread)) return Stream.empty
           const { messageId, reply, text } = unread.value
           return Stream.concat(Stream.succeed(asking(messageId, text)), send({ conversation, messageId, text })).pipe(
@@ -419,16 +257,7 @@ const make = Effect.fnUntraced(function* (settings: AssistantSettings) {
       }),
 
     approve: (approvalId, decision) =>
-      Effect.suspend(() =>
-        approvals.decide(approvalId, decision)
-          ? Effect.void
-          : Effect.fail(
-              new ChatError({
-                reason: "NotFound",
-                message: "no call waits for this decision: it was decided, stopped, or may not be decided so"
-              })
-            )
-      ),
+      Effect.suspend(() => (approvals.decide(approvalId, decision) ? Effect.void : Effect.fail(Refusal.undecidable))),
 
     queue: (conversation) =>
       Effect.sync(() =>
@@ -447,20 +276,12 @@ const make = Effect.fnUntraced(function* (settings: AssistantSettings) {
           // Before anything is taken back.
           const unfit = refusalOf({ conversation, messageId: newId, text: text ?? "" })
           if (unfit !== undefined) return yield* unfit
-          if (lanes.has(conversation)) {
-            const message = "an answer is in the making in this conversation: stop it first, or wait for its end"
-            return yield* new ChatError({ reason: "Busy", message })
-          }
+          if (lanes.has(conversation)) return yield* Refusal.answering
           const taken = yield* Effect.mapError(
             conversations.takeBack(conversation, newId, messageId),
-            fromConversations
+            Refusal.fromConversations
           )
-          if (Option.isNone(taken)) {
-            return yield* new ChatError({
-              reason: "NotFound",
-              message: "there is no such question in this conversation"
-            })
-          }
+          if (Option.isNone(taken)) return yield* Refusal.unknownQuestion
           const { attachments, text: before } = taken.value
           return send({ conversation, messageId: newId, text: text ?? before, attachments })
         })
@@ -494,9 +315,6 @@ const doneOf = ({
 }: Pick<GivenReply, "cost" | "stopReason" | "usage"> | Turn.Progress): ChatEvent =>
   ChatEvent.cases.Done.make({ usage, stopReason, ...(cost === undefined ? {} : { cost }) })
 
-const fromTurn = (error: LlmError | ConversationsError): ChatError =>
-  error._tag === "LlmError" ? fromLlm(error) : fromConversations(error)
-
 export class Assistant extends Context.Service<
   Assistant,
   {
@@ -504,7 +322,7 @@ export class Assistant extends Context.Service<
      * Answers a question; see `ChatRpc.Send`. The same question again: a complete answer is replayed, one in the making
      * is joined, one that was cut off, stopped or failed goes on from what it had done.
      */
-    readonly send: (question: Question) => Stream.Stream<ChatEvent, ChatError>
+    readonly send: (question: Question.Question) => Stream.Stream<ChatEvent, ChatError>
     /** See `ChatRpc.Follow`. */
     readonly follow: (conversation: string) => Stream.Stream<ChatEvent, ChatError>
     /** See `ChatRpc.Stop`. When this returns, the connection to the provider is closed. */
@@ -520,7 +338,7 @@ export class Assistant extends Context.Service<
     }) => Stream.Stream<ChatEvent, ChatError>
     /** Answers where no person attends; interruption stops it. */
     readonly run: (
-      errand: Errand
+      errand: Question.Errand
     ) => Effect.Effect<{ readonly text: string; readonly usage: Usage; readonly cost: number | undefined }, ChatError>
   }
 >()("clawchat/programs/Assistant") {

@@ -17,6 +17,7 @@ import * as ChatCommands from "./ChatCommands.ts"
 import * as ChatSteps from "./ChatSteps.ts"
 import type { Link } from "./ClientLink.ts"
 import type { Drafts, Kept } from "./Drafts.ts"
+import type { Question } from "./Question.ts"
 
 export interface Options {
   readonly link: Link
@@ -54,7 +55,7 @@ export class AttachError extends Data.TaggedError("AttachError")<{ readonly mess
 
 /** A question, and its draft where it has one. */
 export interface Message {
-  readonly question: Ask.Question
+  readonly question: Question
   readonly kept: Kept | undefined
 }
 
