@@ -116,6 +116,14 @@ const tuneCollector = () => {
   for (const flag of flags.concat("--no-parallel-scavenge")) setFlagsFromString(flag)
 }
 
+/**
+ * Threads that wait for the disk, instead of four: a journal makes as many fsyncs durable at once as wait for it, so many
+ * small files are kept two to three times as fast. It counts for what first asks for a thread, which is later than this.
+ */
+const tuneDisk = () => {
+  if (process.env.UV_THREADPOOL_SIZE === undefined) process.env.UV_THREADPOOL_SIZE = "16"
+}
+
 const followParent = () => {
   const kind = process.env.CLAWCHAT_PARENT_IPC
   delete process.env.CLAWCHAT_PARENT_IPC
@@ -137,6 +145,7 @@ const start = () => {
     return fail("dependencies are missing: run npm ci --ignore-scripts in the project's folder")
   followParent()
   tuneCollector()
+  tuneDisk()
   const folder = codeFolder()
   if (entry.endsWith(".cjs")) import("./Bundle.mjs").then(({ run }) => run(entry, codeOf(folder)))
   else {

@@ -32,6 +32,12 @@ if (verb === "exit") process.exitCode = Number(rest[0])
 if (verb === "die") process.kill(process.pid, rest[0])
 if (verb === "cat") process.stdin.pipe(process.stdout)
 if (verb === "ipc") process.stdout.write(typeof process.send + " " + String(process.env.CLAWCHAT_PARENT_IPC))
+if (verb === "threads") {
+  const fs = process.getBuiltinModule("node:fs")
+  const count = () => fs.readdirSync("/proc/self/task").length
+  const before = count()
+  fs.stat("/", () => process.stdout.write(String(count() - before)))
+}
 if (verb === "echo") process.on("message", (message) => process.send({ echo: message }))
 if (verb === "wait") {
   const timer = setInterval(() => {}, 1000)
@@ -70,6 +76,14 @@ const suite = (node: string): void => {
   it("passes arguments on as they are", () => {
     const args = ["two words", "", "--flag=$HOME", "*", "a\"b'c\\d\ne"]
     assert.deepStrictEqual(JSON.parse(run(["argv", ...args]).stdout), args)
+  })
+
+  it.runIf(process.platform === "linux")("lets sixteen threads wait for the disk, or as many as the user says", () => {
+    const env = environment()
+    const threads = (more: NodeJS.ProcessEnv): string =>
+      spawnSync(node, [bin, "threads"], { encoding: "utf8", env: { ...env, ...more } }).stdout
+    assert.strictEqual(threads({ UV_THREADPOOL_SIZE: undefined }), "16")
+    assert.strictEqual(threads({ UV_THREADPOOL_SIZE: "3" }), "3")
   })
 
   it("passes exit codes on", () => {
