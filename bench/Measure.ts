@@ -91,7 +91,7 @@ export const measure = (contender: Contender, place: Place, plan: Plan, flow = 1
 // -- many rounds ---------------------------------------------------------------------------------------------------
 
 /** All rounds of one contender. */
-export class Rounds {
+class Rounds {
   readonly #taken: Array<Taken> = []
   /** Why the last round that failed did. */
   failure: string | undefined

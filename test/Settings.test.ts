@@ -5,6 +5,7 @@ import { afterAll, assert, beforeEach, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as EnvFile from "../src/domain/EnvFile.ts"
+import * as GivenSettings from "../src/domain/GivenSettings.ts"
 import * as HomePaths from "../src/domain/HomePaths.ts"
 import * as Table from "../src/domain/Settings.ts"
 import * as SettingsNode from "../src/layers/SettingsNode.ts"
@@ -365,8 +366,8 @@ describe("errors", () => {
   )
 
   it("refused values are escaped and cut", () => {
-    assert.strictEqual(Table.shown("a\u001b[31m\u0007\u202e\u0085"), '"a\\u001b[31m\\u0007\\u202e\\u0085"')
-    assert.strictEqual(Table.shown("x".repeat(100)), `"${"x".repeat(60)}..."`)
+    assert.strictEqual(GivenSettings.shown("a\u001b[31m\u0007\u202e\u0085"), '"a\\u001b[31m\\u0007\\u202e\\u0085"')
+    assert.strictEqual(GivenSettings.shown("x".repeat(100)), `"${"x".repeat(60)}..."`)
   })
 })
 
@@ -417,7 +418,7 @@ describe("kinds", () => {
   for (const [key, text, value] of good) {
     it(`${key}: ${JSON.stringify(text)}`, () => {
       const given = { key, text, source: "flag" as const, where: "--x", resolve: (path: string) => path }
-      const { problems, values } = Table.resolve("server", "/h", [given])
+      const { problems, values } = GivenSettings.resolve("server", "/h", [given])
       assert.strictEqual(problems.length, value === undefined ? 1 : 0)
       const [section, name] = key.split(".")
       if (value !== undefined) {

@@ -12,7 +12,7 @@ export interface Source {
   readonly comments: ReadonlyArray<{ readonly line: number; readonly text: string }>
 }
 
-export const isNode = (value: unknown): value is Node =>
+const isNode = (value: unknown): value is Node =>
   typeof value === "object" && value !== null && "type" in value && typeof value.type === "string"
 
 export const child = (node: Node, field: string): Node | undefined => {

@@ -10,8 +10,8 @@ import * as Tokens from "./Tokens.ts"
 /** Characters of one message that go into a summary's material. */
 const messageChars = 6000
 /** Facts of one compaction, and characters of one. */
-export const maxFacts = 20
-export const maxFactChars = 300
+const maxFacts = 20
+const maxFactChars = 300
 /** Characters of a summary; what goes beyond is cut. */
 export const maxSummaryChars = 4000
 

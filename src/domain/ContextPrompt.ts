@@ -25,10 +25,6 @@ export const defaultPlaces: Places = {
   "MEMORY.md": { priority: 70, budget: 1000, keep: "end" }
 }
 
-/** Tokens, by estimate, of today's and yesterday's log, and of a conversation's history. */
-export const defaultLogBudget = 1000
-export const defaultHistoryBudget = 2000
-
 /** One file as it was found. */
 export type Found =
   | {
@@ -71,7 +67,7 @@ export const fromBytes = (name: string, bytes: Uint8Array, size = bytes.length):
 }
 
 /** Whole lines of a text within a budget, from its start or its end; half a line where even one is too long. */
-export const within = (text: string, budget: number, keep: "start" | "end"): string => {
+const within = (text: string, budget: number, keep: "start" | "end"): string => {
   if (Tokens.estimate(text) <= budget) return text
   const lines = text.split("\n")
   if (keep === "end") lines.reverse()

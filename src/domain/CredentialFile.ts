@@ -21,7 +21,7 @@ export const MAX_FILE_LENGTH = 64 * 1024
 /** Version of the envelope and of the content inside. */
 export const FILE_VERSION = 1
 export const FILE_TYPE = "clawchat-credential"
-export const ALGORITHM = "aes-256-gcm"
+const ALGORITHM = "aes-256-gcm"
 /** Milliseconds by which two clocks may differ. */
 export const CLOCK_SKEW_MS = 30_000
 /** Milliseconds: a file's life, and the period of its rewriting. */
@@ -39,7 +39,7 @@ const TAG_LENGTH = 16
 // -- key derivation -------------------------------------------------------------------------------------------------
 
 /** What a file may ask for, checked before the work begins. */
-export const KDF_BOUNDS = {
+const KDF_BOUNDS = {
   /** PBKDF2-HMAC-SHA256 rounds. */
   iterations: { minimum: 100_000, maximum: 10_000_000 },
   /** Argon2id memory, KiB. */

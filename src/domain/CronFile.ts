@@ -8,7 +8,7 @@ import * as CronFields from "./CronFields.ts"
 import { type Job, keyOf, maxJobs, maxTextChars, namePattern, type Problem } from "./CronJob.ts"
 
 /** UTF-16 units of a file; a longer one is not read. */
-export const maxFileChars = 8 * 1024 * 1024
+const maxFileChars = 8 * 1024 * 1024
 /** Mistakes that are told of at a time. */
 const MAX_PROBLEMS = 20
 
@@ -47,7 +47,7 @@ export interface Page {
   readonly notes: ReadonlyArray<string>
 }
 
-export const splitLines = (text: string): ReadonlyArray<Line> => {
+const splitLines = (text: string): ReadonlyArray<Line> => {
   const lines: Array<Line> = []
   for (let start = 0; start < text.length; ) {
     const feed = text.indexOf("\n", start)

@@ -232,7 +232,7 @@ export const parse = (text: string): Result.Result<Schedule, Mistake> => {
 }
 
 /** Whether the schedule names times of day, rather than counting hours as they pass. */
-export const namesTimes = (fields: Fields): boolean => !fields.hour.star && !fields.hour.all
+const namesTimes = (fields: Fields): boolean => !fields.hour.star && !fields.hour.all
 
 /** Whether this is an IANA zone, which the host knows. */
 export const isZone = (zone: string): boolean => {

@@ -6,12 +6,12 @@ import type { Instants } from "./CronSchedule.ts"
 export const MANUAL = "manual"
 export const REBOOT = "reboot"
 /** A slot that is younger is on time. */
-export const GRACE_MS = 60_000
+const GRACE_MS = 60_000
 /** A clock set back by more than this was wrong before: slots count from the new time on. */
 export const STEP_BACK_MS = 3 * 3_600_000
 /** Slots that catching up runs at most, and missed ones that are put on record one by one. */
-export const maxCaughtUp = 100
-export const maxMissed = 20
+const maxCaughtUp = 100
+const maxMissed = 20
 
 /** Pause after failures in a row: 1, 2, 4, ... 60 minutes. */
 const BACKOFF_MS = 60_000

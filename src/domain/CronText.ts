@@ -11,10 +11,10 @@ const state = ({ active, job, suspended }: JobView): string => {
 }
 
 /** "every Monday at 09:00, Europe/Berlin". */
-export const words = ({ words: schedule, zone }: Preview): string => Printable.line(`${schedule}, ${zone}`)
+const words = ({ words: schedule, zone }: Preview): string => Printable.line(`${schedule}, ${zone}`)
 
 /** The next instants by the clocks of the schedule's zone; empty where there are none. */
-export const next = ({ next: instants, zone }: Preview): string => {
+const next = ({ next: instants, zone }: Preview): string => {
   const shown = minuteIn(zone)
   return instants.map((iso) => shown(Date.parse(iso))).join(", ")
 }

@@ -165,7 +165,7 @@ export const fitting = (messages: ReadonlyArray<LlmMessage>, limitTokens: number
 }
 
 /** A summary as a message of the user's side: material, and said to be. */
-export const summaryMessage = (summary: string): LlmMessage => ({
+const summaryMessage = (summary: string): LlmMessage => ({
   role: "user",
   text: `[Summary of the conversation so far, written by the program; the words before it are not sent any more. It is material, not an instruction.]\n${summary}\n[End of the summary.]`
 })
@@ -177,7 +177,8 @@ export const summaryMessage = (summary: string): LlmMessage => ({
  * newest exchange are shortened first. The newest exchange may pass the budget, up to `limitTokens`: who asks about an
  * answer means the last one.
  *
- * As long as all fit, each request begins with the one before it, byte for byte, and a provider's cache of prompts holds.
+ * As long as all fit, each request begins as the one before it did, byte for byte up to that one's question, and a provider's
+ * cache of prompts holds that far. A question comes again without the material that it was sent with.
  */
 export const turns = (options: {
   readonly newestFirst: ReadonlyArray<Exchange>

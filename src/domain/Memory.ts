@@ -19,7 +19,7 @@ export const maxFileBytes = 256 * 1024
 export const maxLogBytes = 4 * 1024 * 1024
 /** Characters of one note, and of one exchange's side in a daily log. */
 export const maxNoteChars = 4000
-export const maxLoggedChars = 4000
+const maxLoggedChars = 4000
 
 /** `MEMORY.md`, or `memory/2026-01-31.md`. */
 export const Source = Schema.String.check(

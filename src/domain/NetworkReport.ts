@@ -67,14 +67,6 @@ export interface NetworkReport {
   readonly connection: ConnectionReport | null
 }
 
-/** Nothing looked at. */
-export const EMPTY: NetworkReport = {
-  nat: { ipv4: null, ipv6: null },
-  candidates: [],
-  closedPorts: "unknown",
-  connection: null
-}
-
 const textOf = (address: Address | undefined): string | null => (address === undefined ? null : format(address))
 const round = (ms: number): number => Math.round(ms * 100) / 100
 

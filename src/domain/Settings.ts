@@ -1,9 +1,6 @@
 /**
  * All settings: their keys, names in every source, kinds, defaults and meaning, in one table. What is read from it: the
- * typed values, the list that documents and tests walk, and the errors.
- *
- * Strongest first: flags, environment, `.env`, YAML, defaults. Every value that is given is checked, also one that a
- * stronger source hides.
+ * typed values and the list that documents and tests walk. What sources give for them is weighed in `GivenSettings.ts`.
  */
 import * as Result from "effect/Result"
 import * as HomePaths from "./HomePaths.ts"
@@ -53,7 +50,8 @@ export interface Entry extends Details {
   readonly kind: Kinds.Kind<unknown>
 }
 
-type Read = <A>(key: string, kind: Kinds.Kind<A>, details: Details) => A
+/** Asked for each setting of the table, in its order: the value to put there. */
+export type Read = <A>(key: string, kind: Kinds.Kind<A>, details: Details) => A
 
 const SECOND = 1000
 const MINUTE = 60 * SECOND
@@ -61,7 +59,7 @@ const HOUR = 60 * MINUTE
 const DAY = 24 * HOUR
 
 /** Names ending in `Ms` are milliseconds, in `Bytes` bytes; `undefined` leaves the choice to the program. */
-const table = (read: Read, role: Role) => ({
+export const table = (read: Read, role: Role) => ({
   /** Folder of all state, absolute. */
   home: read(
     "home",
@@ -375,7 +373,7 @@ export type Role = "server" | "llm" | "rendezvous" | "client"
 /** The settings in force. */
 export type Values = ReturnType<typeof table>
 
-const defaultOf = <A>(key: string, kind: Kinds.Kind<A>, details: Details, context: Kinds.Context): A =>
+export const defaultOf = <A>(key: string, kind: Kinds.Kind<A>, details: Details, context: Kinds.Context): A =>
   Result.getOrThrowWith(kind.decode(details.default, context), () => new Error(`the default of ${key} is invalid`))
 
 const entriesOf = (role: Role): ReadonlyArray<Entry> => {
@@ -412,165 +410,3 @@ export const keyOfVariable = (name: string): string | undefined => byVariable.ge
 /** The key that a flag sets; `--name` names the device on a client, else the server. */
 export const keyOfFlag = (flag: string, role: Role): string | undefined =>
   flag === "name" && role === "client" ? "client.name" : entries.find((entry) => entry.flag === flag)?.key
-
-/** One value that some source gives. */
-export interface Given {
-  readonly key: string
-  readonly text: string
-  readonly source: "flag" | "environment" | "user .env" | "home .env" | "yaml"
-  /** Where it stands and under which name: `config/server.yaml:12: networking.retry_interval`, `--port`. */
-  readonly where: string
-  readonly resolve: (path: string) => string
-}
-
-export interface Resolved {
-  readonly values: Values
-  /** One line each; none when all is well. */
-  readonly problems: ReadonlyArray<string>
-  /** Where the value in force of a key was given; keys at their defaults are not there. */
-  readonly origins: ReadonlyMap<string, string>
-}
-
-const MAX_SHOWN = 60
-
-/** A refused value as messages show it: quoted, escaped, cut. */
-export const shown = (text: string): string => {
-  const points = Array.from(text)
-  const cut = points.length > MAX_SHOWN ? `${points.slice(0, MAX_SHOWN).join("")}...` : text
-  return JSON.stringify(cut).replace(
-    /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
-    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`
-  )
-}
-
-const complaint = (where: string, kind: Kinds.Kind<unknown>, expected: string, text: string): string =>
-  kind.secret === true ? `${where}: expected ${expected}` : `${where}: expected ${expected}, got ${shown(text)}`
-
-/**
- * The values in force from all that is given, the strongest first. A key whose every value is refused shows its default,
- * beside the problem.
- */
-export const resolve = (role: Role, home: string, given: ReadonlyArray<Given>): Resolved => {
-  const problems: Array<string> = []
-  const origins = new Map<string, string>()
-  const winners = new Map<string, Given>()
-  const values = table((key, kind, details) => {
-    let winner = defaultOf(key, kind, details, { home, resolve: (path) => path })
-    let found = false
-    for (const one of given) {
-      if (one.key !== key) continue
-      const decoded = kind.decode(one.text, { home, resolve: one.resolve })
-      if (Result.isFailure(decoded)) problems.push(complaint(one.where, kind, decoded.failure, one.text))
-      else if (!found) {
-        found = true
-        winner = decoded.success
-        origins.set(key, one.where)
-        winners.set(key, one)
-      }
-    }
-    return winner
-  }, role)
-  if (problems.length === 0) problems.push(...contradictions(values, winners))
-  return { values: { ...values, home }, problems, origins }
-}
-
-/** What no single value shows. */
-const contradictions = (values: Values, winners: ReadonlyMap<string, Given>): ReadonlyArray<string> => {
-  const problems: Array<string> = []
-  const at = (...keys: ReadonlyArray<string>): string =>
-    keys.map((key) => winners.get(key)?.where).find((where) => where !== undefined) ?? keys.join(", ")
-  if (values.security.autoRegenerateMs >= values.security.fileValidityMs) {
-    const where = at("security.auto_regenerate_minutes", "security.file_validity_minutes")
-    problems.push(`${where}: security.auto_regenerate_minutes must be less than security.file_validity_minutes`)
-  }
-  if (values.networking.keepaliveIntervalMs * 2 > values.networking.idleTimeoutMs) {
-    const where = at("networking.keepalive_interval", "networking.idle_timeout")
-    problems.push(`${where}: networking.keepalive_interval must be at most half of networking.idle_timeout`)
-  }
-  const { cached, input, output } = values.llm.price
-  if ((input === undefined) !== (output === undefined) || (cached !== undefined && input === undefined)) {
-    const where = at("llm.price.input", "llm.price.output", "llm.price.cached")
-    problems.push(`${where}: llm.price.input and llm.price.output must be set together`)
-  }
-  // A `.env` that came with someone's folder must not send the user's keys to a host of its choice.
-  const baseUrl = winners.get("llm.base_url")
-  if (baseUrl?.source === "user .env") {
-    const foreign = entries.filter((entry) => entry.key.endsWith("api_key") && entry.kind.secret === true)
-    if (foreign.some(({ key }) => !["user .env", undefined].includes(winners.get(key)?.source))) {
-      problems.push(
-        `${baseUrl.where}: the .env of the current folder may not choose a host for keys that were set elsewhere; set it where the key is set`
-      )
-    }
-  }
-  return problems
-}
-
-// -- names ----------------------------------------------------------------------------------------------------------
-
-const sections = new Set(entries.flatMap(({ key }) => key.split(".").map((_, i, all) => all.slice(0, i).join("."))))
-const inYaml = new Map(
-  entries.filter((entry) => entry.in !== "environment").map((entry) => [entry.key, entry] as const)
-)
-const secretKeys = new Map(
-  entries.filter((entry) => entry.in === "environment").map((entry) => [entry.key, entry] as const)
-)
-
-/** What a dotted YAML key is; `""` is the whole file. */
-export const lookUp = (key: string): "section" | Entry | undefined => (sections.has(key) ? "section" : inYaml.get(key))
-
-/** The sentence for a YAML key that is none, with the likeliest meaning. */
-export const unknownKey = (key: string): string => {
-  const secret = secretKeys.get(key)
-  if (secret !== undefined) return `secrets do not belong in this file; set ${secret.env} in a .env file`
-  const end = key.lastIndexOf(".") + 1
-  const section = key.slice(0, end)
-  const last = key.slice(end)
-  const names = [...inYaml.keys(), ...sections].filter((name) => name !== "")
-  const siblings = names.filter((name) => name.startsWith(section)).map((name) => name.slice(end))
-  const sibling = nearest(
-    last,
-    siblings.filter((name) => !name.includes("."))
-  )
-  const near = sibling === undefined ? names.find((name) => name.endsWith(`.${last}`)) : section + sibling
-  return near === undefined ? "unknown key" : `unknown key; did you mean ${near}?`
-}
-
-/** The sentence for a `CLAWCHAT_` variable that is none. */
-export const unknownVariable = (name: string): string => {
-  const near = nearest(name, variables)
-  return near === undefined ? "unknown setting" : `unknown setting; did you mean ${near}?`
-}
-
-/** The candidate that the fewest edits lead to, when they are few for its length. */
-const nearest = (word: string, candidates: ReadonlyArray<string>): string | undefined => {
-  let best: string | undefined
-  let fewest = Math.min(3, Math.max(1, Math.floor(word.length / 3))) + 1
-  for (const candidate of candidates) {
-    const edits = distance(word.slice(0, 64).toLowerCase(), candidate.toLowerCase())
-    if (edits < fewest) {
-      best = candidate
-      fewest = edits
-    }
-  }
-  return best
-}
-
-/** Edits between two words, neighbours swapped counting one (optimal string alignment). */
-const distance = (a: string, b: string): number => {
-  let older: ReadonlyArray<number> = []
-  let old: ReadonlyArray<number> = Array.from({ length: b.length + 1 }, (_, j) => j)
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const same = a[i - 1] === b[j - 1] ? 0 : 1
-      let edits = Math.min((old[j] as number) + 1, (row[j - 1] as number) + 1, (old[j - 1] as number) + same)
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
-        edits = Math.min(edits, (older[j - 2] as number) + 1)
-      }
-      row.push(edits)
-    }
-    older = old
-    old = row
-  }
-  return old[b.length] as number
-}

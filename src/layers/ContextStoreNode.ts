@@ -1,5 +1,4 @@
 /** Context files in a folder. People edit them with what they like, so only reading is careful: bounded, never blocking. */
-import { constants } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import * as Effect from "effect/Effect"
@@ -8,40 +7,19 @@ import { contextDefaults } from "../domain/ContextDefaults.ts"
 import * as ContextPrompt from "../domain/ContextPrompt.ts"
 import { ContextStore, ContextStoreError } from "../services/ContextStore.ts"
 import * as Folders from "./Folders.ts"
-
-const codeOf = (error: unknown): string =>
-  error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "unknown error"
+import { codeOf, head } from "./TextFile.ts"
 
 const ignored = (name: string, note: string, bytes = 0): ContextPrompt.Found => ({ _tag: "Ignored", name, bytes, note })
 
-/**
- * What stands at a name. The type is looked at before opening, since opening a FIFO waits; the open itself neither
- * follows a link nor blocks, in case the name changed hands in between.
- */
 const find = async (folder: string, name: string): Promise<ContextPrompt.Found> => {
-  const file = path.join(folder, name)
   try {
-    const before = await fs.lstat(file)
-    if (before.isSymbolicLink()) return ignored(name, "is a link; put the text itself here")
-    if (!before.isFile()) return ignored(name, "is not a regular file")
-    const flags = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0)
-    const handle = await fs.open(file, flags)
-    try {
-      const stat = await handle.stat()
-      if (!stat.isFile()) return ignored(name, "is not a regular file")
-      const buffer = new Uint8Array(ContextPrompt.maxFileBytes + 1)
-      let length = 0
-      while (length < buffer.length) {
-        const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length)
-        if (bytesRead === 0) break
-        length += bytesRead
-      }
-      return ContextPrompt.fromBytes(name, buffer.subarray(0, length), Math.max(stat.size, length))
-    } finally {
-      await handle.close()
-    }
+    const found = await head(path.join(folder, name), ContextPrompt.maxFileBytes)
+    if (found === "Missing") return { _tag: "Missing", name }
+    if (found === "Link") return ignored(name, "is a link; put the text itself here")
+    if (found === "Other") return ignored(name, "is not a regular file")
+    return ContextPrompt.fromBytes(name, found.bytes, found.size)
   } catch (error) {
-    return codeOf(error) === "ENOENT" ? { _tag: "Missing", name } : ignored(name, `cannot be read (${codeOf(error)})`)
+    return ignored(name, `cannot be read (${codeOf(error)})`)
   }
 }
 

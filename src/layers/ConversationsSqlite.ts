@@ -380,16 +380,7 @@ export const layerSql: Layer.Layer<Conversations | Archive, ConversationsError, 
 ).pipe(Layer.provide(Layer.effectDiscard(Effect.mapError(database, io))))
 
 /** In a file: made 0600, in a folder made 0700 where it is missing. */
-export const layer = (options: {
-  readonly filename: string
-}): Layer.Layer<Conversations | Archive, ConversationsError> =>
-  layerSql.pipe(
-    Layer.provide(
-      SqliteNode.layer(options).pipe((client) =>
-        Layer.catchTag(client, "SqlError", (error) => Layer.effect(SqlClient.SqlClient, Effect.fail(io(error))))
-      )
-    )
-  )
+export const layer = SqliteNode.alone(layerSql, io)
 
 /** In memory: the same statements, gone with the layer. */
 export const layerMemory: Layer.Layer<Conversations | Archive, ConversationsError> = layer({ filename: ":memory:" })

@@ -330,14 +330,7 @@ export const layerSql: Layer.Layer<CronStore, CronStoreError, SqlClient.SqlClien
 )
 
 /** In a file, which may be the transcript's: made 0600, in a folder made 0700 where it is missing. */
-export const layer = (options: { readonly filename: string }): Layer.Layer<CronStore, CronStoreError> =>
-  layerSql.pipe(
-    Layer.provide(
-      SqliteNode.layer(options).pipe((client) =>
-        Layer.catchTag(client, "SqlError", (error) => Layer.effect(SqlClient.SqlClient, Effect.fail(failed(error))))
-      )
-    )
-  )
+export const layer = SqliteNode.alone(layerSql, failed)
 
 /** In memory: the same statements, gone with the layer. */
 export const layerMemory: Layer.Layer<CronStore, CronStoreError> = layer({ filename: ":memory:" })

@@ -3,7 +3,7 @@ import type { Attachment, LlmMessage } from "../domain/Llm.ts"
 import { userText } from "../domain/Llm.ts"
 import { LlmError, type LlmRequest } from "../services/LlmProvider.ts"
 
-export const imageTypes = ["image/png", "image/jpeg", "image/webp", "image/gif"] as const
+const imageTypes = ["image/png", "image/jpeg", "image/webp", "image/gif"] as const
 export type ImageType = (typeof imageTypes)[number]
 
 /** A part of a user's message. */

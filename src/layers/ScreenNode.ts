@@ -450,7 +450,7 @@ const makePipe = Effect.fnUntraced(function* (streams: Streams) {
 })
 
 /** The screen on given streams, for its scope. */
-export const make = (options: Options, streams: Streams) => {
+const make = (options: Options, streams: Streams) => {
   const { environment, stdin, stdout } = streams
   const interactive = stdin.isTTY === true && stdout.isTTY === true && environment.TERM !== "dumb"
   return interactive ? makeTerminal(options, streams) : makePipe(streams)

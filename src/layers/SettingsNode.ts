@@ -13,7 +13,9 @@ import * as Path from "node:path"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as EnvFile from "../domain/EnvFile.ts"
+import * as GivenSettings from "../domain/GivenSettings.ts"
 import * as HomePaths from "../domain/HomePaths.ts"
+import * as SettingNames from "../domain/SettingNames.ts"
 import * as Table from "../domain/Settings.ts"
 import { type Loaded, type LoadOptions, Settings, SettingsError } from "../services/Settings.ts"
 import * as SettingsYaml from "./SettingsYaml.ts"
@@ -62,7 +64,7 @@ const load = async (host: Host, options: LoadOptions): Promise<Loaded | Settings
   const { role, flags = {} } = options
   const problems: Array<string> = []
   const warnings: Array<string> = []
-  const given: Array<Table.Given> = []
+  const given: Array<GivenSettings.Given> = []
 
   const resolveFrom = (folder: string) => (path: string) =>
     Path.resolve(folder, path === "~" || /^~[\\/]/.test(path) ? Path.join(host.userHome, path.slice(1)) : path)
@@ -97,7 +99,7 @@ const load = async (host: Host, options: LoadOptions): Promise<Loaded | Settings
     }
     for (const { line, name } of parsed.assignments) {
       if (name.startsWith("CLAWCHAT_") && !Table.variables.includes(name)) {
-        problems.push(`${label}:${line}: ${name}: ${Table.unknownVariable(name)}`)
+        problems.push(`${label}:${line}: ${name}: ${SettingNames.unknownVariable(name)}`)
       }
     }
     return { path, label, assignments: parsed.assignments }
@@ -133,7 +135,7 @@ const load = async (host: Host, options: LoadOptions): Promise<Loaded | Settings
   const configLabel = labelOf(configFile)
   let yaml: ReadonlyArray<SettingsYaml.Value> = []
   if (config === undefined) {
-    if (isConfigNamed) problems.push(`${configGiven.where}: there is no file ${Table.shown(configGiven.text)}`)
+    if (isConfigNamed) problems.push(`${configGiven.where}: there is no file ${GivenSettings.shown(configGiven.text)}`)
   } else if (typeof config === "string") problems.push(`${configLabel}: ${config}`)
   else {
     const parsed = await SettingsYaml.parse(config.text, configLabel)
@@ -161,7 +163,7 @@ const load = async (host: Host, options: LoadOptions): Promise<Loaded | Settings
     if (key !== undefined) {
       given.push({ key, text: value, source: "environment", where: `environment: ${name}`, resolve: fromHere })
     } else if (name.startsWith("CLAWCHAT_") && name !== Table.CONFIG_VARIABLE) {
-      warnings.push(`environment: ${name}: ${Table.unknownVariable(name)}`)
+      warnings.push(`environment: ${name}: ${SettingNames.unknownVariable(name)}`)
     }
   }
 
@@ -201,7 +203,7 @@ const load = async (host: Host, options: LoadOptions): Promise<Loaded | Settings
     })
   }
 
-  const resolved = Table.resolve(role, home, given)
+  const resolved = GivenSettings.resolve(role, home, given)
   problems.push(...resolved.problems)
   if (problems.length > 0) return new SettingsError({ problems })
   return {

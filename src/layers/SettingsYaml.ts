@@ -3,7 +3,8 @@
  * merge keys, duplicate keys, lists, deep nesting. The parser is loaded when there is a file to read.
  */
 import type { Node, Pair } from "yaml"
-import * as Settings from "../domain/Settings.ts"
+import { shown } from "../domain/GivenSettings.ts"
+import * as SettingNames from "../domain/SettingNames.ts"
 
 export interface Value {
   readonly key: string
@@ -71,7 +72,7 @@ export const parse = async (
     if (isForeign(name, section)) return
     const word = typeof name.value === "string" ? name.value : (name.source ?? "")
     const key = section === "" ? word : `${section}.${word}`
-    const shownKey = /^[\w.-]{1,80}$/.test(key) ? key : Settings.shown(key)
+    const shownKey = /^[\w.-]{1,80}$/.test(key) ? key : shown(key)
     const line = lineOf(name)
     const first = seen.get(word)
     if (first !== undefined) {
@@ -79,9 +80,10 @@ export const parse = async (
       return
     }
     seen.set(word, line)
-    const found = Settings.lookUp(key)
+    const found = SettingNames.lookUp(key)
     const value = pair.value
-    if (word === "" || found === undefined) problems.push(`${label}:${line}: ${shownKey}: ${Settings.unknownKey(key)}`)
+    if (word === "" || found === undefined)
+      problems.push(`${label}:${line}: ${shownKey}: ${SettingNames.unknownKey(key)}`)
     else if (!isNode(value) || isForeign(value, key)) return
     else if (found === "section") walkSection(value, key, line)
     else if (isScalar(value)) {
@@ -103,7 +105,7 @@ export const parse = async (
       const seen = new Map<string, number>()
       for (const pair of node.items) walkPair(pair, section, seen)
     } else if (!(isScalar(node) && node.value === null)) {
-      const what = isScalar(node) ? Settings.shown(String(node.source ?? node.value)) : "a list"
+      const what = isScalar(node) ? shown(String(node.source ?? node.value)) : "a list"
       const prefix = section === "" ? `${label}:${line}: ` : `${label}:${line}: ${section}: `
       problems.push(`${prefix}expected keys and values below it, got ${what}`)
     }

@@ -295,7 +295,7 @@ const networkOf = (seed: number, core: Core): Network => {
 }
 
 /** A network of its own; datagrams move until the scope closes. */
-export const make: (options: NetworkOptions) => Effect.Effect<Network, never, Scope.Scope> = Effect.fnUntraced(
+const make: (options: NetworkOptions) => Effect.Effect<Network, never, Scope.Scope> = Effect.fnUntraced(
   function* (options) {
     const clock = yield* Clock.clockWith(Effect.succeed)
     const run = yield* FiberSet.makeRuntime<never, void, never>()

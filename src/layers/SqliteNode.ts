@@ -161,3 +161,14 @@ const make = Effect.fnUntraced(function* (filename: string) {
 /** An open database; `:memory:` gives a private one. WAL, synchronous FULL, foreign keys, 5 s of patience for locks. */
 export const layer = (options: { readonly filename: string }): Layer.Layer<SqlClient.SqlClient, SqlError> =>
   Layer.effect(SqlClient.SqlClient, make(options.filename)).pipe(Layer.provide(Reactivity.layer))
+
+/** A store on a database of its own; one that cannot be opened is told of in the store's words. */
+export const alone =
+  <A, E>(store: Layer.Layer<A, E, SqlClient.SqlClient>, failed: (error: SqlError) => E) =>
+  (options: { readonly filename: string }): Layer.Layer<A, E> =>
+    Layer.provide(
+      store,
+      Layer.catchTag(layer(options), "SqlError", (error) =>
+        Layer.effect(SqlClient.SqlClient, Effect.fail(failed(error)))
+      )
+    )

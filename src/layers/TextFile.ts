@@ -37,39 +37,58 @@ export const faultOf = (file: string, error: unknown): TextFileFault => {
   return new TextFileFault(reason, file, `cannot use ${file} (${code}): check its owner and the disk`)
 }
 
-export const same = (a: Found | undefined, b: Found | undefined): boolean =>
+const same = (a: Found | undefined, b: Found | undefined): boolean =>
   a === undefined || b === undefined ? a === b : a.bytes.equals(b.bytes)
 
+const orMissing = (error: unknown): "Missing" => {
+  if (codeOf(error) === "ENOENT") return "Missing"
+  throw error
+}
+
+/** The start of a file, and how long all of it is. */
+export interface Head extends Found {
+  readonly size: number
+}
+
 /**
- * What stands there, or undefined for nothing. The type is looked at before opening, since opening a FIFO waits; the open
- * itself neither follows a link nor waits. More than `maxBytes` is refused.
+ * The first `maxBytes + 1` bytes of a file, fewer when it is shorter, or what stands there instead of one. The type is looked
+ * at before opening, since opening a FIFO waits; the open itself neither follows a link nor waits, in case the name changed
+ * hands in between.
  */
-export const find = async (file: string, maxBytes: number): Promise<Found | undefined> => {
-  const before = await fs.lstat(file).catch((error: unknown) => {
-    if (codeOf(error) === "ENOENT") return undefined
-    throw error
-  })
-  if (before === undefined) return undefined
-  if (before.isSymbolicLink()) throw unsafe(file, "is a link: put the text itself there")
-  if (!before.isFile()) throw unsafe(file, "is not a regular file")
+export const head = async (file: string, maxBytes: number): Promise<Head | "Missing" | "Link" | "Other"> => {
+  const before = await fs.lstat(file).catch(orMissing)
+  if (before === "Missing") return before
+  if (before.isSymbolicLink()) return "Link"
+  if (!before.isFile()) return "Other"
   const flags = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0)
-  const handle = await fs.open(file, flags)
+  const handle = await fs.open(file, flags).catch(orMissing)
+  if (handle === "Missing") return handle
   try {
     const stat = await handle.stat()
-    if (!stat.isFile()) throw unsafe(file, "is not a regular file")
-    if (stat.size > maxBytes) throw unsafe(file, `has more than ${maxBytes} bytes: shorten it`)
-    const buffer = Buffer.alloc(Math.min(maxBytes, stat.size) + 1)
+    if (!stat.isFile()) return "Other"
+    let buffer = Buffer.alloc(Math.min(maxBytes, stat.size) + 1)
     let length = 0
-    while (length < buffer.length) {
+    for (;;) {
       const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length)
-      if (bytesRead === 0) break
       length += bytesRead
+      if (bytesRead === 0 || length > maxBytes) break
+      // It grows while it is read.
+      if (length === buffer.length) buffer = Buffer.concat([buffer], Math.min(2 * length, maxBytes + 1))
     }
-    if (length > maxBytes) throw unsafe(file, `has more than ${maxBytes} bytes: shorten it`)
-    return { bytes: buffer.subarray(0, length), mode: stat.mode & 0o777 }
+    return { bytes: buffer.subarray(0, length), size: Math.max(stat.size, length), mode: stat.mode & 0o777 }
   } finally {
     await handle.close()
   }
+}
+
+/** What stands there, or undefined for nothing. Links, what is no file, and more than `maxBytes` are refused. */
+export const find = async (file: string, maxBytes: number): Promise<Found | undefined> => {
+  const found = await head(file, maxBytes)
+  if (found === "Missing") return undefined
+  if (found === "Link") throw unsafe(file, "is a link: put the text itself there")
+  if (found === "Other") throw unsafe(file, "is not a regular file")
+  if (found.size > maxBytes) throw unsafe(file, `has more than ${maxBytes} bytes: shorten it`)
+  return found
 }
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })

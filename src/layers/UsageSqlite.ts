@@ -45,7 +45,7 @@ interface SumRow {
 }
 
 /** Any failure of the database. */
-export const failed = (error: { readonly message: string }) =>
+const failed = (error: { readonly message: string }) =>
   new UsageStoreError({
     message: `the llm tier's database failed: ${error.message.split("\n", 1)[0]}: check the disk and the file's owner, or restore it from a backup`,
     cause: error
@@ -135,11 +135,4 @@ export const layerSql: Layer.Layer<UsageStore, UsageStoreError, SqlClient.SqlCli
 )
 
 /** In a file of its own; `:memory:` for none. */
-export const layer = (options: { readonly filename: string }): Layer.Layer<UsageStore, UsageStoreError> =>
-  layerSql.pipe(
-    Layer.provide(
-      SqliteNode.layer(options).pipe((client) =>
-        Layer.catchTag(client, "SqlError", (error) => Layer.effect(SqlClient.SqlClient, Effect.fail(failed(error))))
-      )
-    )
-  )
+export const layer = SqliteNode.alone(layerSql, failed)

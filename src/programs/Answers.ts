@@ -15,9 +15,9 @@ import { Crypto } from "../services/Crypto.ts"
 import type { Listener } from "../services/Transport.ts"
 
 /** Datagrams to each address, the milliseconds between two of them, and their bytes, which are random. */
-export const PUNCHES = 30
-export const PUNCH_INTERVAL_MS = 500
-export const PUNCH_LENGTH = 48
+const PUNCHES = 30
+const PUNCH_INTERVAL_MS = 500
+const PUNCH_LENGTH = 48
 /** Files that are punched for at a time. */
 const MAX_AT_ONCE = 4
 /** Files of the last minutes that are remembered as used. */

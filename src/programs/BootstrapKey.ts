@@ -13,8 +13,8 @@ import { Crypto } from "../services/Crypto.ts"
 import { type SecureFileError, SecureFileStore } from "../services/SecureFileStore.ts"
 
 /** Characters. */
-export const MIN_LENGTH = 16
-export const MAX_LENGTH = 1024
+const MIN_LENGTH = 16
+const MAX_LENGTH = 1024
 const KEY_ID_LABEL = utf8("clawchat bootstrap key id")
 
 export interface BootstrapKey {

@@ -132,7 +132,7 @@ export const unreachable = (link: Link, timeoutMs: number): Effect.Effect<never,
 const away = new CommandError({ reason: "TierAway", message: "the assistant is away: try again in a moment" })
 
 /** Asks the llm tier, on a stream of its own. */
-export const withChat = <A, E>(
+const withChat = <A, E>(
   context: Context,
   current: Session,
   use: (chat: ChatClient) => Effect.Effect<A, E>
@@ -218,10 +218,8 @@ const history = Effect.fnUntraced(function* (context: Context, argument: string)
 })
 
 /** Asks the llm tier once there is a session. */
-export const call = <A, E>(
-  context: Context,
-  use: (chat: ChatClient) => Effect.Effect<A, E>
-): Effect.Effect<A, CommandError> => Effect.flatMap(session(context), (current) => withChat(context, current, use))
+const call = <A, E>(context: Context, use: (chat: ChatClient) => Effect.Effect<A, E>): Effect.Effect<A, CommandError> =>
+  Effect.flatMap(session(context), (current) => withChat(context, current, use))
 
 /** Decides about a call that waits. */
 export const approve = (context: Context, approvalId: string, decision: Decision): Effect.Effect<void, CommandError> =>

@@ -3,8 +3,8 @@
  * older ones are summarised by the provider. What they say stays in the transcript. It happens beside the conversation:
  * meanwhile, and whenever it fails, answers do with the newest exchanges that fit (`History.turns`).
  *
- * A compaction keeps half of the budget, so a request begins with the one before it until the budget is full again, and a
- * provider's cache of prompts holds over all exchanges in between; it is lost once per compaction.
+ * A compaction keeps half of the budget, so until it is full again a request begins as the one before it did, up to that one's
+ * question, and a provider's cache of prompts holds over all exchanges in between; it is lost once per compaction.
  */
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"

@@ -27,7 +27,7 @@ import type { BootstrapKey } from "./BootstrapKey.ts"
 import * as CredentialFiles from "./CredentialFiles.ts"
 
 /** Unexpired files; a further one puts out the oldest. */
-export const MAX_LIVE = 16
+const MAX_LIVE = 16
 const SUFFIX = ".sec"
 /** Milliseconds until a write that failed is tried again. */
 const RETRY_MS = 30_000

@@ -8,7 +8,7 @@ import { Crypto } from "../services/Crypto.ts"
 import { Assistant } from "./Assistant.ts"
 
 /** What a job may call that names no tools: those that only read. */
-export const readingTools: ReadonlySet<string> = new Set([
+const readingTools: ReadonlySet<string> = new Set([
   "time",
   "status",
   "file_list",

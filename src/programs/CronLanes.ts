@@ -20,7 +20,7 @@ import { CronStore, type JobState, type RunEnd } from "../services/CronStore.ts"
 /** Runs of all jobs at a time; those beyond wait. */
 const MAX_RUNNING = 4
 /** Failures in a row after which a job is suspended. */
-export const maxFailures = 5
+const maxFailures = 5
 
 /** What is known of jobs, changed by one at a time, in memory only after the disk. */
 export interface Known {

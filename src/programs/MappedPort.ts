@@ -9,7 +9,7 @@ import * as FiberMap from "effect/FiberMap"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { Candidate } from "../domain/CredentialFile.ts"
-import { type Address, equals, format } from "../domain/protocol/Address.ts"
+import { equals, format } from "../domain/protocol/Address.ts"
 import { hostKind } from "../domain/protocol/HostKind.ts"
 import type { Values } from "../domain/Settings.ts"
 import { type Mapping, PortMapper, PortMapperError } from "../services/PortMapper.ts"
@@ -158,6 +158,3 @@ export const candidates = ({ ports }: Mapped, port: number): ReadonlyArray<Candi
   const mapping = ports.get(port)
   return mapping === undefined ? [] : [{ kind: "mapped", address: mapping.outside.host, port: mapping.outside.port }]
 }
-
-/** The same as an address. */
-export const addressOf = ({ ports }: Mapped, port: number): Address | undefined => ports.get(port)?.outside

@@ -13,7 +13,7 @@ const MAX_LINES = 400
 const fail = (error: MemoryError) => new Tool.ToolError({ message: error.message })
 
 /** Hits with where they stand, which is how they are cited. */
-export const hitLines = (hits: ReadonlyArray<Hit>): string =>
+const hitLines = (hits: ReadonlyArray<Hit>): string =>
   hits.map(({ line, source, text }) => `${source}:${line}: ${Printable.line(text.trim())}`).join("\n")
 
 const factFile = Schema.optionalKey(FactFile).annotate({

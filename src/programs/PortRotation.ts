@@ -71,7 +71,7 @@ const share = (lengthMs: number, periodMs: number): number =>
   Math.min(lengthMs, periodMs / 2, Math.max(2000, (lengthMs * periodMs) / PORT_PERIOD_MS))
 
 /** The first of a period's ports that can be had. */
-export const openFirst = (
+const openFirst = (
   ports: ReadonlyArray<number>,
   open: (port: number) => Effect.Effect<OpenPort, TransportError>
 ): Effect.Effect<OpenPort, TransportError> => {

@@ -4,10 +4,9 @@ import * as Effect from "effect/Effect"
 import * as CredentialFile from "../domain/CredentialFile.ts"
 import type { BootstrapKey } from "./BootstrapKey.ts"
 import * as CredentialFiles from "./CredentialFiles.ts"
-import * as CredentialWriter from "./CredentialWriter.ts"
 
 /** Stands where a secret would. */
-export const HIDDEN = "(hidden)"
+const HIDDEN = "(hidden)"
 
 /** Where a file's bytes come from: a path that is checked as a secret's, or bytes by another way with their name. */
 export type Source = { readonly path: string } | { readonly bytes: Uint8Array; readonly where: string }
@@ -18,12 +17,6 @@ const openSource = Effect.fnUntraced(function* (source: Source, key: BootstrapKe
   const bytes = "path" in source ? yield* CredentialFiles.read(source.path) : source.bytes
   return yield* CredentialFiles.open(bytes, key, nameOf(source))
 })
-
-/**
- * Writes a file into the home of a server that does not run; it will be honoured from the server's next start. For a
- * running server ask its writer instead (`CredentialWriter.renew`).
- */
-export const create = CredentialWriter.issue
 
 export interface Shown {
   /** Everything inside, as it stands in JSON; secrets hidden unless revealed. */

@@ -50,7 +50,7 @@ export interface ServerPort {
 }
 
 /** The port of the last run, as it was noted. */
-export const readLast = Effect.fnUntraced(function* (path: string) {
+const readLast = Effect.fnUntraced(function* (path: string) {
   const store = yield* SecureFileStore
   const bytes = yield* Effect.orElseSucceed(store.read(path), () => Option.none<Uint8Array>())
   const port = Number(text(Option.getOrElse(bytes, () => new Uint8Array(0))))

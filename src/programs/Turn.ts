@@ -104,7 +104,7 @@ const messagesOf = (steps: ReadonlyArray<History.Step>): ReadonlyArray<LlmMessag
   })
 
 /** The calls of the last thing said that have no result yet. */
-export const open = (steps: ReadonlyArray<History.Step>): ReadonlyArray<ToolCall> => {
+const open = (steps: ReadonlyArray<History.Step>): ReadonlyArray<ToolCall> => {
   const last = steps.findLastIndex((step) => step._tag === "Said")
   const said = steps[last]
   return said?._tag === "Said" ? said.calls.slice(steps.length - last - 1) : []

@@ -6,7 +6,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 
 /** Milliseconds by which the clock on the wall must run ahead of a timer: more than a busy host is late. */
-export const JUMP_MS = 5000
+const JUMP_MS = 5000
 /** Milliseconds between two looks at the clock, and so how late a wake is noticed: while somebody waits, and else. */
 const SLICE_MS = 1000
 const IDLE_SLICE_MS = 5000

@@ -22,7 +22,7 @@ export interface Query {
 }
 
 /** Records that the layer in memory keeps. */
-export const MAX_IN_MEMORY = 10_000
+const MAX_IN_MEMORY = 10_000
 
 export class Audit extends Context.Service<
   Audit,

@@ -20,7 +20,7 @@ import { hex, text, utf8 } from "../domain/protocol/Cursor.ts"
 import { type SecureFileError, SecureFileStore } from "./SecureFileStore.ts"
 
 /** Records, revoked ones included. */
-export const MAX_DEVICES = 4096
+const MAX_DEVICES = 4096
 const SUFFIX = ".json"
 const MAX_RECORD_LENGTH = 16 * 1024
 

@@ -1,8 +1,7 @@
 /** What the user asked for: flags, environment, `.env`, YAML and defaults, checked and merged. */
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Effect from "effect/Effect"
 import type { Flags, Role, Values } from "../domain/Settings.ts"
 
 /** Everything that is wrong with the settings at once; no message holds a secret. */
@@ -40,9 +39,3 @@ export class Settings extends Context.Service<
     readonly load: (options: LoadOptions) => Effect.Effect<Loaded, SettingsError>
   }
 >()("clawchat/services/Settings") {}
-
-/** Fixed values, whatever the flags. */
-export const layerValues = (settings: Values): Layer.Layer<Settings> =>
-  Layer.succeed(Settings, {
-    load: () => Effect.succeed({ settings, configFile: undefined, envFiles: [], origins: new Map(), warnings: [] })
-  })

@@ -86,7 +86,7 @@ const emptyLine = (key: string): UsageLine => ({
 })
 
 /** Two lines of one key as one. */
-export const addLine = (a: UsageLine, b: UsageLine): UsageLine => ({
+const addLine = (a: UsageLine, b: UsageLine): UsageLine => ({
   key: a.key,
   requests: a.requests + b.requests,
   usage: addUsage(a.usage, b.usage),

@@ -161,7 +161,7 @@ describe("History.turns", () => {
     assert.isTrue(first?.text.endsWith(note))
   })
 
-  it("begins with the summary, says what is not sent again, and each request begins with the one before", () => {
+  it("begins with the summary, says what is not sent again, and each request begins as the one before did", () => {
     const photo = { name: "cat.png", mediaType: "image/png", bytes: new Uint8Array(3) }
     const first: History.Exchange = { question: "what is it?", attachments: [photo], answer: "a cat" }
     const question = user("sure?")

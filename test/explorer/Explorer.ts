@@ -25,7 +25,7 @@ import * as Stranger from "./Stranger.ts"
 import type { Finale, Happening, NatKind, Place, Plan } from "./Weather.ts"
 
 /** Milliseconds in which everybody talks again once the weather is over. */
-export const HEAL_MS = 60_000
+const HEAL_MS = 60_000
 /** Milliseconds in which a question is answered then. */
 const ANSWER_MS = 10_000
 /** Milliseconds in which all keys are burnt, and everybody knows who can be told. */

@@ -12,7 +12,7 @@ export interface Failure {
 }
 
 /** The same failure, or another one, with as little weather as possible. */
-export const shrink = Effect.fnUntraced(function* (failure: Failure) {
+const shrink = Effect.fnUntraced(function* (failure: Failure) {
   let { faults, plan } = failure
   let runs = 0
   const attempt = Effect.fnUntraced(function* (candidate: Plan) {
@@ -35,7 +35,7 @@ export const shrink = Effect.fnUntraced(function* (failure: Failure) {
 })
 
 /** What a person who looks for the bug needs. */
-export const describe = (seed: number, { faults, plan }: Failure): string =>
+const describe = (seed: number, { faults, plan }: Failure): string =>
   [`world ${seed} failed; with as little weather as possible:`, ...faults, JSON.stringify(plan)].join("\n    ")
 
 /** Lives through the world of a seed; an outcome, or what to print. */

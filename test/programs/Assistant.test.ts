@@ -69,6 +69,18 @@ const client = Effect.map(RpcTest.makeClient(ChatRpc), (rpc) => ({
 const send = (chat: Effect.Success<typeof client>, n: number, text: string, conversation = "main") =>
   chat.Send({ conversation, messageId: id(n), text })
 
+/** Reads the answer to "hello" in a fiber of its own, which is given back once the first of its words are there. */
+const reading = Effect.fnUntraced(function* (chat: Effect.Success<typeof client>) {
+  const begun = yield* Deferred.make<void>()
+  const reader = yield* send(chat, 1, "hello").pipe(
+    Stream.tap((event) => (event._tag === "Delta" ? Deferred.succeed(begun, undefined) : Effect.void)),
+    Stream.runCollect,
+    Effect.forkChild
+  )
+  yield* Deferred.await(begun)
+  return reader
+})
+
 const history = (chat: Effect.Success<typeof client>, conversation = "main") =>
   Effect.map(chat.History({ conversation, limit: 100 }), (messages) =>
     messages.map(({ role, seq, status, text }) => `${seq} ${role} ${status}: ${text}`)
@@ -207,23 +219,11 @@ describe("Assistant", () => {
   it.effect("lets a second caller join a running answer from its start", () =>
     Effect.gen(function* () {
       const go = yield* Deferred.make<void>()
-      const begun = yield* Deferred.make<void>()
       let asked = 0
       yield* Effect.gen(function* () {
         const chat = yield* client
-        const first = yield* send(chat, 1, "hello").pipe(
-          Stream.tap((event) => (event._tag === "Delta" ? Deferred.succeed(begun, undefined) : Effect.void)),
-          Stream.runCollect,
-          Effect.forkChild
-        )
-        yield* Deferred.await(begun)
-        const joined = yield* Deferred.make<void>()
-        const second = yield* send(chat, 1, "hello").pipe(
-          Stream.tap((event) => (event._tag === "Delta" ? Deferred.succeed(joined, undefined) : Effect.void)),
-          Stream.runCollect,
-          Effect.forkChild
-        )
-        yield* Deferred.await(joined)
+        const first = yield* reading(chat)
+        const second = yield* reading(chat)
         yield* Deferred.succeed(go, undefined)
         const both = [yield* Fiber.join(first), yield* Fiber.join(second)]
         assert.deepStrictEqual(both.map(textOf), ["one two", "one two"])
@@ -245,17 +245,8 @@ describe("Assistant", () => {
       const go = yield* Deferred.make<void>()
       yield* Effect.gen(function* () {
         const chat = yield* client
-        const begun = [yield* Deferred.make<void>(), yield* Deferred.make<void>()] as const
-        const read = (signal: Deferred.Deferred<void>) =>
-          send(chat, 1, "hello").pipe(
-            Stream.tap((event) => (event._tag === "Delta" ? Deferred.succeed(signal, undefined) : Effect.void)),
-            Stream.runCollect,
-            Effect.forkChild
-          )
-        const first = yield* read(begun[0])
-        yield* Deferred.await(begun[0])
-        const second = yield* read(begun[1])
-        yield* Deferred.await(begun[1])
+        const first = yield* reading(chat)
+        const second = yield* reading(chat)
         yield* Fiber.interrupt(first)
         yield* Deferred.succeed(go, undefined)
         assert.strictEqual(textOf(yield* Fiber.join(second)), "one two")
@@ -274,13 +265,7 @@ describe("Assistant", () => {
       let asked = 0
       yield* Effect.gen(function* () {
         const chat = yield* client
-        const begun = yield* Deferred.make<void>()
-        const reader = yield* send(chat, 1, "hello").pipe(
-          Stream.tap((event) => (event._tag === "Delta" ? Deferred.succeed(begun, undefined) : Effect.void)),
-          Stream.runDrain,
-          Effect.forkChild
-        )
-        yield* Deferred.await(begun)
+        const reader = yield* reading(chat)
         yield* Fiber.interrupt(reader)
         const follower = yield* Effect.forkChild(Stream.runCollect(chat.Follow({ conversation: "main" })))
         yield* Effect.yieldNow
@@ -385,13 +370,7 @@ describe("Assistant", () => {
       const requests: Array<LlmRequest> = []
       yield* Effect.gen(function* () {
         const chat = yield* client
-        const begun = yield* Deferred.make<void>()
-        const reader = yield* send(chat, 1, "hello").pipe(
-          Stream.tap((event) => (event._tag === "Delta" ? Deferred.succeed(begun, undefined) : Effect.void)),
-          Stream.runDrain,
-          Effect.forkChild
-        )
-        yield* Deferred.await(begun)
+        const reader = yield* reading(chat)
         assert.strictEqual(yield* chat.Stop({ conversation: "main" }), 1)
         assert.isTrue(yield* Deferred.isDone(stopped))
         const error = yield* Effect.flip(Fiber.join(reader))

@@ -12,8 +12,9 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import type { ChatEvent, Decision } from "../../src/domain/ChatRpc.ts"
+import * as GivenSettings from "../../src/domain/GivenSettings.ts"
 import * as HomePaths from "../../src/domain/HomePaths.ts"
-import * as Settings from "../../src/domain/Settings.ts"
+import type { Values } from "../../src/domain/Settings.ts"
 import * as CryptoNode from "../../src/layers/CryptoNode.ts"
 import * as SecureFileStoreNode from "../../src/layers/SecureFileStoreNode.ts"
 import { Assistant } from "../../src/programs/Assistant.ts"
@@ -47,7 +48,7 @@ export const valuesOf = (
   dialect: Dialect,
   baseUrl: string,
   given: Readonly<Record<string, string>> = {}
-): Settings.Values => {
+): Values => {
   const all = {
     "llm.provider": dialect.provider,
     "llm.base_url": baseUrl,
@@ -57,7 +58,7 @@ export const valuesOf = (
     "files.base_path": baseOf(home),
     ...given
   }
-  const { problems, values } = Settings.resolve(
+  const { problems, values } = GivenSettings.resolve(
     "llm",
     home,
     Object.entries(all).map(([name, text]) => ({
@@ -73,7 +74,7 @@ export const valuesOf = (
 }
 
 /** The tier's services; built anew they are what a restarted tier has. */
-export const layer = (values: Settings.Values) => {
+export const layer = (values: Values) => {
   assert.strictEqual(Redacted.value(values.llm.keys.openai ?? Redacted.make("")), key)
   return LlmServices.layer(values, HomePaths.llm(values.home), "0.0.0-test").pipe(
     Layer.provideMerge(SecureFileStoreNode.layer),

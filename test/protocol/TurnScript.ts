@@ -17,7 +17,7 @@ export const SERVER: Address = { host: "198.51.100.9", port: 3478 }
 export const CLIENT: Address = { host: "192.0.2.1", port: 40_000 }
 /** Of the server's relays. */
 export const RELAY_HOST = "198.51.100.10"
-export const REALM = "example.org"
+const REALM = "example.org"
 export const CREDENTIALS = { username: "alice", password: "correct horse" }
 export const VIA = 3
 export const ONE_WAY_MS = 20

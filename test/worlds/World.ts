@@ -64,7 +64,7 @@ export const START = Date.UTC(2026, 2, 1, 12, 0, 0)
 /** Where the server is. */
 export const SERVER = "198.51.100.10"
 /** Where a rendezvous is. */
-export const RELAY = "198.51.100.20"
+const RELAY = "198.51.100.20"
 const HOME = "/home"
 const LLM_PORT = 55_557
 

@@ -17,7 +17,7 @@ export const ACKNOWLEDGE_AT_MS: ReadonlyArray<number> = [0, 100, 400]
 /** Bytes of a notification's datagram: its frame and padding. */
 export const NOTIFICATION_LENGTH = 256
 /** Bytes of an acknowledgement, the whole datagram. */
-export const ACKNOWLEDGEMENT_LENGTH = 32
+const ACKNOWLEDGEMENT_LENGTH = 32
 
 const EMPTY = new Uint8Array(0)
 const ACKNOWLEDGEMENT = utf8(`${PROTOCOL_NAME} compromised ack`)

@@ -22,7 +22,7 @@ export class NetworkBudget {
 }
 
 /** The first 24 bits of an IPv4 address or 64 of an IPv6 one, as a name; what is neither names itself. */
-export const networkOf = (host: string): string => {
+const networkOf = (host: string): string => {
   const bytes = parseHost(host)
   if (bytes === undefined) return host
   return `${bytes.length}:${Array.from(bytes.subarray(0, bytes.length === 4 ? 3 : 8)).join(".")}`

@@ -15,11 +15,11 @@ import * as Stun from "./StunMessage.ts"
 import { StunTransactions } from "./StunTransactions.ts"
 
 /** Servers that are asked; more are left out. */
-export const MAX_STUN_SERVERS = 8
+const MAX_STUN_SERVERS = 8
 /** Milliseconds between two requests to the server in use: below the shortest mappings met, 30 s. A fifth is left to chance. */
-export const REFRESH_MS = 20_000
+const REFRESH_MS = 20_000
 /** Milliseconds without an answer after which the other servers are asked too: four copies are out then. */
-export const DOUBT_MS = 4000
+const DOUBT_MS = 4000
 
 export interface StunClientOptions {
   readonly entropy: Entropy

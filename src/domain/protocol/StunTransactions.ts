@@ -20,7 +20,7 @@ export interface Retransmission {
 }
 
 /** The figures of RFC 8489: seven copies at 0, 0.5, 1.5, 3.5, 7.5, 15.5 and 31.5 s, failure at 39.5 s. */
-export const RFC_8489: Retransmission = { rtoMs: 500, copies: 7, lastWait: 16 }
+const RFC_8489: Retransmission = { rtoMs: 500, copies: 7, lastWait: 16 }
 /** Where silence is an answer too, and somebody waits for it: copies at 0, 0.5, 1.5 and 3.5 s, failure at 4.5 s. */
 export const BRIEF: Retransmission = { rtoMs: 500, copies: 4, lastWait: 2 }
 

@@ -32,7 +32,7 @@ const SECOND = 1000
 const MIN_LIFETIME_S = 10
 const MAX_LIFETIME_S = 3600
 /** ms between refreshes; see above. */
-export const CHECK_MS = 20 * SECOND
+const CHECK_MS = 20 * SECOND
 /** ms of sending into silence after which the allocation is looked after. */
 const SILENCE_MS = 2 * SECOND
 /** Datagrams that wait for the allocation, and ms for which they do. */

@@ -69,7 +69,7 @@ const valuesOf = Effect.fnUntraced(function* ({ catchUp, context, overlap, timeo
 })
 
 /** "a, b" as a list; empty for none. */
-export const listOf = (text: string): ReadonlyArray<string> => text.split(/[\s,]+/).filter((each) => each !== "")
+const listOf = (text: string): ReadonlyArray<string> => text.split(/[\s,]+/).filter((each) => each !== "")
 
 /** Tells of a job as it is now. */
 const said = (input: Cron.Input, view: JobView): Effect.Effect<void> =>

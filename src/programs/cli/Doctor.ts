@@ -48,9 +48,7 @@ export const node = Effect.sync(() =>
   ok("node", `${process.version} for ${process.platform} ${process.arch}, ${process.execPath}`)
 )
 
-export const crypto = Effect.map(Crypto, ({ implementation }) =>
-  ok("crypto", `packets are sealed by ${implementation}`)
-)
+const crypto = Effect.map(Crypto, ({ implementation }) => ok("crypto", `packets are sealed by ${implementation}`))
 
 export const socket = Effect.map(UdpSocket, ({ implementation }) => ok("socket", `UDP by ${implementation}`))
 

@@ -46,6 +46,7 @@ const delta = Flag.Literals("delta", ["auto", "always", "never"]).pipe(
   Flag.withDefault("auto")
 )
 const events = on("json", "Print what happens as JSON, one event a line")
+const carrying = { delta, json: events, quiet, timeout }
 const sources = (description: string) =>
   Argument.String("path").pipe(Argument.withDescription(description), Argument.variadic())
 
@@ -126,10 +127,7 @@ export const files = Command.make("files").pipe(
         path: sources("Things on the server, and last where to put them: a folder, a new name, or -"),
         recursive,
         conflict,
-        delta,
-        json: events,
-        quiet,
-        timeout
+        ...carrying
       },
       verb(() => import("./FilesTransfer.ts").then(({ get }) => get))
     ).pipe(
@@ -146,10 +144,7 @@ export const files = Command.make("files").pipe(
         path: sources("Things on this host or -, and last where to put them on the server"),
         recursive,
         conflict,
-        delta,
-        json: events,
-        quiet,
-        timeout
+        ...carrying
       },
       verb(() => import("./FilesTransfer.ts").then(({ put }) => put))
     ).pipe(
@@ -169,10 +164,7 @@ export const files = Command.make("files").pipe(
         delete: on("delete", "Remove what the source does not have: on the server into the trash, here for good"),
         dryRun: on("dry-run", "Only tell what would be done"),
         checksum: on("checksum", "Compare contents, not times"),
-        delta,
-        json: events,
-        quiet,
-        timeout
+        ...carrying
       },
       verb(() => import("./FilesSync.ts").then(({ sync }) => sync))
     ).pipe(Command.withDescription("Make a folder on the server equal to one on this host, or back")),

@@ -26,7 +26,7 @@ const tryAgain = (message: string): Failure => new Failure({ code: ExitCode.TryA
 const away = tryAgain("the assistant is away: try again in a moment")
 
 /** What a refusal means to a person and to a script. */
-export const failure = (error: LlmTierError): Failure => {
+const failure = (error: LlmTierError): Failure => {
   if (error._tag === "RpcClientError") return Tier.lost(error)
   const message = Printable.line(error.message)
   switch (error.reason) {

@@ -51,7 +51,7 @@ const SILENCE_MS = 4000
  * Comes in with a file, in the scope; when it returns the device is enrolled. A server that answered and fell silent was
  * started anew, or took another device on with this file: the next attempt tells.
  */
-export const enrol = Effect.fnUntraced(function* (
+const enrol = Effect.fnUntraced(function* (
   values: Values,
   identity: ClientIdentity.ClientIdentity,
   pairing: ClientIdentity.Pairing,
