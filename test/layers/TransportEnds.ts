@@ -50,11 +50,11 @@ export const MAX_STREAMS = 64
 export const LOOPBACK = "127.0.0.1"
 export const hasIpv6 = Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === "::1"))
 
-export const patient: Patience = { keepAliveMs: 15_000, deadAfterMs: 15_000, idleTimeoutMs: 60_000 }
+const patient: Patience = { keepAliveMs: 15_000, deadAfterMs: 15_000, idleTimeoutMs: 60_000 }
 
 // -- two ends ------------------------------------------------------------------------------------------------------
 
-export const keys = (fill: number) => CryptoNode.primitives.keyPair(new Uint8Array(32).fill(fill))
+const keys = (fill: number) => CryptoNode.primitives.keyPair(new Uint8Array(32).fill(fill))
 const SERVER = keys(200)
 interface Device {
   readonly keys: KeyPair

@@ -1,14 +1,15 @@
 /** Our programs and those of others on the hosts of a small internet; all gone at the end. */
 import * as Path from "node:path"
 import { assert } from "@effect/vitest"
-import { bin, type Options, type Result, type Running, World } from "../processes/Tiers.ts"
+import { bin } from "../Program.ts"
+import { type Options, type Result, type Running, World } from "../processes/Tiers.ts"
 import { Internet, type Kind, type Place } from "./Internet.ts"
 import { type Host, tool } from "./Namespaces.ts"
 
 export const hasCoturn = tool("turnserver") !== undefined
-export const REALM = "example.org"
+const REALM = "example.org"
 export const TURN_USER = { username: "alice", password: "correct horse" }
-export const TURN_PORT = 3478
+const TURN_PORT = 3478
 const MIRROR = Path.join(import.meta.dirname, "Mirror.ts")
 
 export interface Turn {
@@ -127,15 +128,5 @@ export class Lab {
   async end(): Promise<void> {
     await this.world.end()
     await this.internet.end()
-  }
-}
-
-/** A test in a lab of its own. */
-export const inLab = (test: (lab: Lab) => Promise<void>) => async (): Promise<void> => {
-  const lab = await Lab.make()
-  try {
-    await test(lab)
-  } finally {
-    await lab.end()
   }
 }

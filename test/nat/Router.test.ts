@@ -1,6 +1,7 @@
 /** A server behind a home router that maps ports. No setting says anything of that. */
 import * as Path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { bin } from "../Program.ts"
 import { type Running, World } from "../processes/Tiers.ts"
 import { connect, Host, hasNamespaces, whyNot } from "./Namespaces.ts"
 
@@ -19,8 +20,7 @@ describe.skipIf(!hasNamespaces)(`a router that maps ports${whyNot}`, () => {
     const command = at.command(process.execPath, args)
     return world.start(command.args, { program: command.program })
   }
-  const clawchat = (...args: ReadonlyArray<string>): Running =>
-    inside(host, [Path.resolve(import.meta.dirname, "../../bin/clawchat.mjs"), ...args])
+  const clawchat = (...args: ReadonlyArray<string>): Running => inside(host, [bin, ...args])
   const ok = async (...args: ReadonlyArray<string>): Promise<string> => {
     const running = clawchat(...args)
     assert.strictEqual((await running.exit()).code, 0, running.said())

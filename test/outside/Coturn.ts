@@ -30,7 +30,7 @@ export const hasIpv6 = Object.values(Os.networkInterfaces()).some((all) =>
   all?.some(({ address }) => address === HOST_V6)
 )
 const DEADLINE_MS = 20_000
-export const REALM = "example.org"
+const REALM = "example.org"
 export const CREDENTIALS = { username: "alice", password: "correct horse" }
 export const VIA = 7
 

@@ -82,6 +82,9 @@ export const race = Effect.fnUntraced(function* (swaps: number) {
       mkdir: files["Files.Mkdir"]({ path: `/in/deep/f${name}`, parents: true }),
       digest: files["Files.Digest"]({ path: "/in/deep/canary" }),
       move: files["Files.Move"]({ from: `/in/${name}`, to: `/in/deep/m${name}`, conflict: "replace" }),
+      touch: Effect.flatMap(files["Files.Stat"]({ path: "/in/deep/inside" }), ({ version = "" }) =>
+        files["Files.Touch"]({ path: "/in/deep/inside", version, mtimeMs: 1000, mode: 0o600 })
+      ),
       copy: files["Files.Copy"]({ from: "/in/deep/inside", to: `/in/deep/c${name}`, conflict: "replace" }),
       remove: files["Files.Remove"]({ path: "/in/canary", recursive: true }),
       clear: files["Files.Remove"]({ path: `/in/deep/f${name}`, recursive: true, forever: true })

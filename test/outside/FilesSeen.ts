@@ -13,9 +13,8 @@ import type { Event, Item } from "../../src/programs/TransferEvent.ts"
 import * as Transfers from "../../src/programs/Transfers.ts"
 import type { Crypto } from "../../src/services/Crypto.ts"
 import type { FileTree } from "../../src/services/FileTree.ts"
+import { bin, cache } from "../Program.ts"
 import { connect, temporaryFolder, udp } from "./Tiers.ts"
-
-const BIN = Path.resolve(import.meta.dirname, "../../bin/clawchat.mjs")
 
 /** Whether system calls can be watched here. */
 export const hasStrace =
@@ -58,13 +57,13 @@ export const make = Effect.fnUntraced(function* ({ watched = false }: { readonly
   const home = Path.join(folder, "server")
   const log = Path.join(folder, "strace")
   const port = yield* Effect.scoped(Effect.map(udp(), (socket) => socket.address().port))
-  const server = [BIN, "server", "--home", home, "--port", String(port), "--bind", "127.0.0.1", "--ip", "127.0.0.1"]
+  const server = [bin, "server", "--home", home, "--port", String(port), "--bind", "127.0.0.1", "--ip", "127.0.0.1"]
   const args = [...server, "--base-path", base]
   const strace = ["-D", "-f", "-qq", "-y", "-e", `trace=${CALLS}`, "-o", log, process.execPath]
   const isWatched = watched && hasStrace
   const child = spawn(isWatched ? "strace" : process.execPath, isWatched ? [...strace, ...args] : args, {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH: process.env.PATH, HOME: folder }
+    env: { PATH: process.env.PATH, HOME: folder, ...cache }
   })
   const stop = Effect.suspend(() => {
     child.kill("SIGTERM")

@@ -56,6 +56,7 @@ describe.skipIf(process.platform === "win32")("the base path of a server, from o
             calling["Files.Copy"]({ from: path, to: "/copied", conflict: "rename" }),
             calling["Files.Copy"]({ from: "/in/deep/inside", to: path, conflict: "replace" }),
             calling["Files.Mkdir"]({ path, parents: true }),
+            calling["Files.Touch"]({ path, version: "0".repeat(32), mtimeMs: 1000, mode: 0o777 }),
             calling["Files.Remove"]({ path, recursive: true, forever: true })
           ]
           // Every list has every verb; the store's own tests have every line with every verb.

@@ -5,7 +5,7 @@ const hex = (text: string): Buffer => Buffer.from(text.replace(/\s+/g, ""), "hex
 const ascii = (text: string): Buffer => Buffer.from(text.replace(/\n/g, "\r\n"), "latin1")
 
 /** What other protocols open with, by name. */
-export const PROTOCOLS: Readonly<Record<string, Uint8Array>> = {
+const PROTOCOLS: Readonly<Record<string, Uint8Array>> = {
   stunBinding: hex("0001 0000 2112a442 000102030405060708090a0b"),
   stunClassic: hex("0001 0000 00112233445566778899aabbccddeeff"),
   turnAllocate: hex("0003 0008 2112a442 0102030405060708090a0b0c 0019 0004 11000000"),

@@ -20,15 +20,16 @@ import * as ClientIdentity from "../../src/programs/ClientIdentity.ts"
 import * as ClientLink from "../../src/programs/ClientLink.ts"
 import * as ControlSocket from "../../src/programs/ControlSocket.ts"
 import * as CredentialFiles from "../../src/programs/CredentialFiles.ts"
+import { bin, cache } from "../Program.ts"
 
-const BIN = Path.resolve(import.meta.dirname, "../../bin/clawchat.mjs")
 const LOOPBACK = "127.0.0.1"
 /** How long a process may take to say what is waited for, on a busy machine. */
-const PATIENCE = "30 seconds"
+const PATIENCE = "60 seconds"
 
 /** The environment without anything that would configure a tier. */
 const environment = (extra: Readonly<Record<string, string>>): NodeJS.ProcessEnv => ({
   ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^CLAWCHAT_|_API_KEY$/.test(name))),
+  ...cache,
   ...extra
 })
 
@@ -46,7 +47,7 @@ export class Tier {
   readonly #waiting = new Set<() => void>()
 
   constructor(args: ReadonlyArray<string>, extra: Readonly<Record<string, string>>) {
-    this.child = spawn(process.execPath, [BIN, ...args], { env: environment(extra), stdio: ["ignore", "pipe", "pipe"] })
+    this.child = spawn(process.execPath, [bin, ...args], { env: environment(extra), stdio: ["ignore", "pipe", "pipe"] })
     this.child.stdout?.on("data", (chunk: Buffer) => this.#heard(() => (this.out += chunk.toString())))
     this.child.stderr?.on("data", (chunk: Buffer) => this.#heard(() => (this.err += chunk.toString())))
     this.child.on("exit", () => this.#heard(() => {}))

@@ -6,8 +6,9 @@ import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 import * as Path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { bin } from "../Program.ts"
 import * as Here from "./Here.ts"
-import { assertFails, assertNoStacks, bin, hasProc, Tiers, World } from "./Tiers.ts"
+import { assertFails, assertNoStacks, hasProc, Tiers, World } from "./Tiers.ts"
 
 // util-linux gives a program a terminal with script(1); other systems' take other arguments.
 const hasTerminal = hasProc && spawnSync("script", ["--version"]).status === 0

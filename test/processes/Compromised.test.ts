@@ -12,6 +12,7 @@ import {
   type Result,
   type Running,
   secrets,
+  serverArgs,
   Tiers,
   tree,
   udpTable,
@@ -102,21 +103,13 @@ const whenThere = (path: string, then: () => void): Promise<void> =>
     })
   })
 
-/** A world in which the server draws its port, as it does when nobody fixes it. */
-const startTiers = async (world: World): Promise<Tiers> => {
-  const tiers = await Tiers.start(world)
-  await tiers.server.stop()
-  await tiers.startServer(["server", "--home", tiers.home, "--bind", "127.0.0.1", "--ip", "127.0.0.1"])
-  return tiers
-}
-
 const portOf = ({ address }: Status): number => Number(address.slice(address.lastIndexOf(":") + 1))
 
 describe.skipIf(!hasProc)(`clawchat compromised${whyNoProc}`, () => {
   it(
     "from the owner's device: both ends burn, a fresh server and llm tier take over, the old port is closed",
     inWorld(async (world) => {
-      const tiers = await startTiers(world)
+      const tiers = await Tiers.start(world, { draws: true })
       const owner = await tiers.pair("owner")
       const member = await tiers.pair("member")
       await world.ok(["chat", "remember the milk", "--home", owner])
@@ -152,7 +145,7 @@ describe.skipIf(!hasProc)(`clawchat compromised${whyNoProc}`, () => {
   it(
     "from the server's home, running: the command waits for the fresh one; not running: under its lock",
     inWorld(async (world) => {
-      const tiers = await startTiers(world)
+      const tiers = await Tiers.start(world, { draws: true })
       const device = await tiers.pair("device")
       const known = await allSecrets(world, tiers)
       const old = await statusOf(world, tiers.home)
@@ -281,7 +274,7 @@ describe.skipIf(!hasProc)(`clawchat compromised${whyNoProc}`, () => {
   it(
     "/compromised in a chat asks for YES, burns over the line that there is, and ends; so do others on the same home",
     inWorld(async (world) => {
-      const tiers = await startTiers(world)
+      const tiers = await Tiers.start(world, { draws: true })
       const owner = await tiers.pair("owner")
       const known = await allSecrets(world, tiers)
       const old = await statusOf(world, tiers.home)
@@ -311,7 +304,7 @@ describe.skipIf(!hasProc)(`clawchat compromised${whyNoProc}`, () => {
   it(
     "a server killed while it burns finishes when it is started again; one whose burnt key came back is refused",
     inWorld(async (world) => {
-      const tiers = await startTiers(world)
+      const tiers = await Tiers.start(world, { draws: true })
       const owner = await tiers.pair("owner")
       const known = await allSecrets(world, tiers)
       const old = await statusOf(world, tiers.home)
@@ -323,7 +316,7 @@ describe.skipIf(!hasProc)(`clawchat compromised${whyNoProc}`, () => {
       await seen
       assert.deepInclude(await asked, { code: 0 })
       await until(() => !isAlive(old.pid), "the end of the old server")
-      await tiers.startServer(["server", "--home", tiers.home, "--bind", "127.0.0.1", "--ip", "127.0.0.1"])
+      await tiers.startServer(serverArgs(tiers.home))
       await assertFresh(tiers, old, known, performance.now())
       await tiers.server.stop()
       Fs.writeFileSync(Path.join(tiers.home, "identity/static.key"), stolen["static.key"] ?? "", { mode: 0o600 })

@@ -6,10 +6,10 @@ import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 import * as Path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { bin } from "../Program.ts"
 import {
   assertFails,
   assertNoStacks,
-  bin,
   hasProc,
   openToOthers,
   type Running,

@@ -12,8 +12,7 @@ import { ExitCode, Failure } from "../../src/programs/cli/Failure.ts"
 import * as FilesConsole from "../programs/FilesConsole.ts"
 import type { Result } from "./Tiers.ts"
 
-/** Runs one command to its end. Anything but success and a Failure fails the test. */
-export const run = (args: ReadonlyArray<string>): Promise<Result> =>
+const alone = (args: ReadonlyArray<string>): Promise<Result> =>
   Effect.runPromise(
     Effect.scoped(
       Effect.gen(function* () {
@@ -28,3 +27,12 @@ export const run = (args: ReadonlyArray<string>): Promise<Result> =>
       })
     )
   )
+
+let before: Promise<unknown> = Promise.resolve()
+
+/** Runs one command to its end, after those before it: they share a console. Anything but success and a Failure fails the test. */
+export const run = (args: ReadonlyArray<string>): Promise<Result> => {
+  const result = before.then(() => alone(args))
+  before = result.catch(() => {})
+  return result
+}

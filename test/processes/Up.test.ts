@@ -2,6 +2,7 @@
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
+import { root } from "../Program.ts"
 import {
   assertNoStacks,
   freePort,
@@ -11,7 +12,6 @@ import {
   occupy,
   type Running,
   readOr,
-  root,
   udpPorts,
   udpTable,
   until,
