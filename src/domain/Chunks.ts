@@ -29,7 +29,7 @@ export const bitsFor = (length: number): number => {
 export const maxLength = (bits: number): number => 2 ** (bits + 2)
 
 /** A number for each byte: the first 32 bits of the SHA-256 of that byte alone. */
-export const gearOf = (hash: Hash): Int32Array =>
+const gearOf = (hash: Hash): Int32Array =>
   Int32Array.from({ length: 256 }, (_, byte) => {
     const [a = 0, b = 0, c = 0, d = 0] = hash(Uint8Array.of(byte))
     return (a << 24) | (b << 16) | (c << 8) | d

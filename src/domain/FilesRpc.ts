@@ -44,7 +44,7 @@ const Find = Rpc.make("Find", {
     path: Path,
     /** Levels below the folder; all of them when absent. */
     depth: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: RemoteFile.MAX_DEPTH }))),
-    cursor: Schema.optionalKey(Path),
+    cursor: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(RemoteFile.MAX_WALKED_LENGTH))),
     limit: Schema.optionalKey(Limit)
   },
   success: RemoteFile.Walk,
@@ -56,6 +56,18 @@ const Du = Rpc.make("Du", { payload: { path: Path }, success: RemoteFile.Usage, 
 /** With `parents`, missing folders on the way are made and a folder that is there is fine. */
 const Mkdir = Rpc.make("Mkdir", {
   payload: { path: Path, parents: Schema.optionalKey(Schema.Boolean) },
+  success: RemoteFile.Stat,
+  error
+})
+
+/** Gives a file of this version another time and mode (`& 0755 | 0600`), and leaves its content alone. */
+const Touch = Rpc.make("Touch", {
+  payload: {
+    path: Path,
+    version: RemoteFile.Version,
+    mtimeMs: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: RemoteFile.MAX_TIME_MS })),
+    mode: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 0o777 }))
+  },
   success: RemoteFile.Stat,
   error
 })
@@ -113,6 +125,7 @@ export class FilesRpc extends RpcGroup.make(
   Find,
   Du,
   Mkdir,
+  Touch,
   Remove,
   Move,
   Copy,

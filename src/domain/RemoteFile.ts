@@ -15,8 +15,9 @@ export const BLOCK_LENGTH = 256 * 1024
 export const MAX_TIME_MS = 8_640_000_000_000_000
 
 const Name = Schema.String.check(Schema.makeFilter((name: string) => RemotePath.isName(name) || "not a file name"))
-/** Longer than what may be asked for: a tree on the disk may be as deep as it is walked. */
-const Path = Schema.String.check(Schema.isMaxLength(MAX_DEPTH * (RemotePath.MAX_NAME_LENGTH + 1)))
+/** Characters of a path that is walked. Longer than what may be asked for: a tree on the disk may be as deep. */
+export const MAX_WALKED_LENGTH = MAX_DEPTH * (RemotePath.MAX_NAME_LENGTH + 1)
+const Path = Schema.String.check(Schema.isMaxLength(MAX_WALKED_LENGTH))
 const Time = Schema.Int.check(Schema.isBetween({ minimum: -MAX_TIME_MS, maximum: MAX_TIME_MS }))
 const Count = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
 

@@ -7,6 +7,8 @@ export interface Node {
   readonly size: number
   /** Milliseconds since 1970. */
   readonly mtimeMs: number
+  /** Permission bits, where they are known. */
+  readonly mode?: number
 }
 
 /** By path: names joined by `/`, relative to the top of the tree, which is not in it. */
@@ -24,8 +26,16 @@ export interface Plan {
   readonly cleared: ReadonlyArray<string>
   /** Folders to make, parents first. */
   readonly folders: ReadonlyArray<string>
-  /** Files that are missing or differ; with `checksum` those too whose contents have to be compared. */
-  readonly files: ReadonlyArray<{ readonly path: string; readonly size: number; readonly isNew: boolean }>
+  /**
+   * Files that are missing or differ; with `checksum` those too whose contents have to be compared. `mode` is the source's,
+   * where it is to be brought over.
+   */
+  readonly files: ReadonlyArray<{
+    readonly path: string
+    readonly size: number
+    readonly isNew: boolean
+    readonly mode?: number
+  }>
   /** What the source does not have, removed after all else; a folder stands for all that is in it. */
   readonly removed: ReadonlyArray<string>
   /** Files that are equal already. */
@@ -36,14 +46,44 @@ export interface Plan {
   readonly blocked: ReadonlyArray<string>
 }
 
-/** Whether two times are the same as far as both file systems can tell: some keep whole seconds only. */
-export const isSameTime = (a: number, b: number): boolean =>
-  a === b || ((a % 1000 === 0 || b % 1000 === 0) && Math.floor(a / 1000) === Math.floor(b / 1000))
+/**
+ * Whether two times are the same as far as both file systems can tell: some keep whole seconds only. No time before 1970
+ * crosses the line.
+ */
+export const isSameTime = (a: number, b: number): boolean => {
+  const [one, other] = [Math.max(0, a), Math.max(0, b)]
+  return (
+    one === other || ((one % 1000 === 0 || other % 1000 === 0) && Math.floor(one / 1000) === Math.floor(other / 1000))
+  )
+}
+
+const EXECUTE = 0o100
+
+/** Windows says no more than whether a file may be written to. */
+const tells = (mode: number): boolean => mode !== 0o666 && mode !== 0o444
+
+/**
+ * What mode a file of the target is to be given, undefined where it may keep its own. Only the owner's right to execute is a
+ * reason, since masks change the others; and it is taken away only in a tree where a file shows that it can be lacking. Otherwise
+ * a disk that keeps no modes would be told of them at each sync.
+ */
+export const modes = (target: Tree): ((from: Node, to: Node) => number | undefined) => {
+  let keeps = false
+  for (const { kind, mode } of target.values()) {
+    if (kind === "file" && mode !== undefined && tells(mode) && (mode & EXECUTE) === 0) keeps = true
+  }
+  return ({ mode }, { mode: there }) => {
+    if (mode === undefined || there === undefined || !tells(mode) || !tells(there)) return undefined
+    const isWanted = (mode & EXECUTE) !== 0
+    if (isWanted === ((there & EXECUTE) !== 0)) return undefined
+    return isWanted || keeps ? mode : undefined
+  }
+}
 
 const byName = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
 
 /** Whether one of the folders that a path is in is one of these. */
-const isBelow = (path: string, tops: ReadonlySet<string>): boolean => {
+export const isBelow = (path: string, tops: ReadonlySet<string>): boolean => {
   for (let at = path.lastIndexOf("/"); at > 0; at = path.lastIndexOf("/", at - 1)) {
     if (tops.has(path.slice(0, at))) return true
   }
@@ -59,6 +99,7 @@ export const make = (source: Tree, target: Tree, options: Options): Plan => {
   const blocked: Array<string> = []
   const stuck = new Set<string>()
   const gone = new Set<string>()
+  const modeOf = modes(target)
   let equal = 0
 
   for (const path of [...source.keys()].sort(byName)) {
@@ -83,9 +124,12 @@ export const make = (source: Tree, target: Tree, options: Options): Plan => {
     if (from.kind === "folder") {
       if (to === undefined || isObstacle) folders.push(path)
     } else if (to === undefined || isObstacle) files.push({ path, size: from.size, isNew: true })
-    else if (from.size !== to.size || options.checksum || !isSameTime(from.mtimeMs, to.mtimeMs)) {
-      files.push({ path, size: from.size, isNew: false })
-    } else equal++
+    else {
+      const mode = modeOf(from, to)
+      const isOther = mode !== undefined || from.size !== to.size || !isSameTime(from.mtimeMs, to.mtimeMs)
+      if (!isOther && !options.checksum) equal++
+      else files.push({ path, size: from.size, isNew: false, ...(mode === undefined ? {} : { mode }) })
+    }
   }
   const removed: Array<string> = []
   if (options.delete) {

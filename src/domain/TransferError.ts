@@ -16,5 +16,7 @@ export type Reason = typeof Reason.Type
 export class TransferError extends Schema.TaggedError<TransferError>()("TransferError", {
   reason: Reason,
   /** One line for people. */
-  message: Schema.String
+  message: Schema.String,
+  /** Whose files it is about, where it is about one side's: this program's, or the other end's, which said so. */
+  side: Schema.optionalKey(Schema.Literals(["here", "there"]))
 }) {}

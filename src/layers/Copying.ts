@@ -55,6 +55,7 @@ export const copy = Effect.fnUntraced(function* (
     return yield* failure("Unsupported", target, "a folder cannot be copied into itself")
   const made = yield* mkdirFree(tree, target, conflict === "rename")
   let cursor: string | undefined
+  let left = 0
   do {
     const page: RemoteFile.Walk = yield* tree.walk(from, cursor === undefined ? {} : { cursor })
     for (const entry of page.entries) {
@@ -62,7 +63,12 @@ export const copy = Effect.fnUntraced(function* (
       if (entry.kind === "folder") yield* tree.mkdir(there, { parents: true })
       else if (entry.kind === "file") yield* copyFile(tree, `${from}/${entry.path}`, there, "fail")
     }
+    left += page.unread.length + page.unnamed
     cursor = page.cursor
   } while (cursor !== undefined)
+  if (left > 0) {
+    const why = `copied, but not ${left} of what is in it: folders that cannot be read, or names that no path can say`
+    return yield* failure("Unsupported", source, why)
+  }
   return made
 })

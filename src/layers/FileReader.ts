@@ -1,6 +1,7 @@
 /** Reading a file that stays the one it was when it was opened. */
 import * as Fs from "node:fs"
 import * as FsPromises from "node:fs/promises"
+import type { FilesError } from "../domain/RemoteFile.ts"
 import * as RemotePath from "../domain/RemotePath.ts"
 import { failure, MAX_READ_LENGTH, type Reader } from "../services/FileTree.ts"
 import { facts, type Stats, versionOf } from "./FileFacts.ts"
@@ -17,6 +18,10 @@ export const ensureSame = (stats: Stats, now: Stats, path: RemotePath.RemotePath
   if (now.size !== stats.size || now.mtimeNs !== stats.mtimeNs || (sameNames && now.ctimeNs !== stats.ctimeNs))
     throw failure("Changed", path, "it was changed while it was read")
 }
+
+/** What a file of the kernel is, below /proc say: it says that it is empty, and is not. */
+export const lengthless = (path: RemotePath.RemotePath): FilesError =>
+  failure("Unsupported", path, "it has content but no length: what reads it has to be sent instead (put -)")
 
 export interface Opened {
   readonly reader: Reader
@@ -49,6 +54,10 @@ export const open = (base: Base, path: RemotePath.RemotePath): Promise<Opened> =
           done += bytesRead
         }
         return bytes
+      }
+      if (size === 0 && (await file.read(new Uint8Array(1), 0, 1, 0)).bytesRead > 0) {
+        await check()
+        throw lengthless(path)
       }
       const reader: Reader = {
         path: RemotePath.format(path),

@@ -23,8 +23,8 @@ import { codeOf, ignore } from "./HostErrors.ts"
 export interface Folder {
   /** A path that means this folder until it is closed. */
   readonly at: string
-  /** Opens a folder in it by name; fails for links. */
-  readonly enter: (name: string) => Promise<Folder>
+  /** Opens a folder in it by name, or by the bytes of one that is not UTF-8; fails for links. */
+  readonly enter: (name: string | Uint8Array) => Promise<Folder>
   /** Whether it still lies below the base. */
   readonly isInside: () => Promise<boolean>
   /** Makes the names in it durable. */
@@ -55,11 +55,15 @@ const compare = (base: Promise<string>, path: Promise<string>): Promise<boolean>
     () => false
   )
 
+/** A path to a name as the disk has it. */
+export const pathAt = (at: string, name: Uint8Array | string): string | Buffer =>
+  typeof name === "string" ? `${at}/${name}` : Buffer.concat([Buffer.from(`${at}/`), name])
+
 const byDescriptor = (handle: FsPromises.FileHandle, base: FsPromises.FileHandle): Folder => {
   const at = `/proc/self/fd/${handle.fd}`
   return {
     at,
-    enter: async (name) => byDescriptor(await FsPromises.open(`${at}/${name}`, FOLDER_FLAGS), base),
+    enter: async (name) => byDescriptor(await FsPromises.open(pathAt(at, name), FOLDER_FLAGS), base),
     isInside: () => compare(FsPromises.readlink(`/proc/self/fd/${base.fd}`), FsPromises.readlink(at)),
     sync: () => handle.sync(),
     close: () => (handle === base ? Promise.resolve() : handle.close().catch(ignore))
@@ -69,7 +73,9 @@ const byDescriptor = (handle: FsPromises.FileHandle, base: FsPromises.FileHandle
 const byPath = (at: string, base: string): Folder => ({
   at,
   enter: async (name) => {
-    const next = NodePath.join(at, name)
+    const text = typeof name === "string" ? name : decodeName(name)
+    if (text === undefined) throw Object.assign(new Error("no path says this name"), { code: "ENOTSUP" })
+    const next = NodePath.join(at, text)
     const stats = await FsPromises.lstat(next)
     if (!stats.isDirectory()) throw Object.assign(new Error("not a folder"), { code: "ENOTDIR" })
     return byPath(next, base)

@@ -36,8 +36,12 @@ export const fromCause = (path: RemotePath.RemotePath, cause: unknown): FilesErr
       return failure("Quota", path)
     case "EMFILE":
     case "ENFILE":
-    case "EBUSY":
       return failure("Busy", path)
+    case "EBUSY":
+      return failure("Busy", path, "it is in use")
+    case "ENOTSUP":
+    case "EOPNOTSUPP":
+      return failure("Unsupported", path)
     case "EXDEV":
       return failure("Unsupported", path, "that is on another file system: copy it, then remove it here")
     default:

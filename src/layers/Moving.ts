@@ -2,7 +2,7 @@
 import * as FsPromises from "node:fs/promises"
 import type { Stat } from "../domain/RemoteFile.ts"
 import type * as RemotePath from "../domain/RemotePath.ts"
-import { type Conflict, failure, MAX_NUMBERED, numbered } from "../services/FileTree.ts"
+import { type Conflict, failure, itself, MAX_NUMBERED, numbered } from "../services/FileTree.ts"
 import { stat } from "./FileFacts.ts"
 import { type Base, ensureInside, type Folder, within } from "./HeldFolders.ts"
 import * as Placing from "./Placing.ts"
@@ -44,6 +44,8 @@ export const move = (
     await ensureInside(source, from)
     const at = `${source.at}/${oldName}`
     const stats = await FsPromises.lstat(at, { bigint: true })
+    const isItself = to.length === from.length && isWithin(to, from)
+    if (isItself && (stats.isDirectory() || conflict !== "rename")) throw itself(to)
     if (stats.isDirectory() && isWithin(to, from))
       throw failure("Unsupported", to, "a folder cannot be moved into itself")
     return within(base, to.slice(0, -1), async (target) => {

@@ -4,9 +4,9 @@
  *
  * `.sums` is a list of 33-byte records, appended: `B` and the SHA-256 of the next block, written after the block; `S` and the
  * number of blocks (8 bytes, big-endian) that have been fsynced, written after that fsync and fsynced itself. After a
- * crash of the program all blocks are there; after one of the system those before the last `S` are. So blocks after it are
- * read and compared once; what does not fit ends the list. Whoever goes on renames the part to a name of its own first:
- * of two that try, one succeeds.
+ * crash of the program all blocks are there; after one of the system those before the last `S` are. So blocks after it, and
+ * those that the part is too short for, are read and compared once; what does not fit ends the list. Whoever goes on
+ * renames the part to a name of its own first: of two that try, one succeeds.
  */
 import * as Crypto from "node:crypto"
 import * as Fs from "node:fs"
@@ -18,7 +18,10 @@ import { codeOf, ignore, orAbsent } from "./HostErrors.ts"
 
 /** Milliseconds: an unfinished file that nobody has touched for so long is removed. */
 export const PART_TTL_MS = 3 * 86_400_000
-/** A live pid may belong to a later process: past this age, in milliseconds, its part may be taken all the same. */
+/**
+ * A live pid may belong to a later process. Where the host does not say what that holds open, its part may be taken past this
+ * age, in milliseconds.
+ */
 const ABANDONED_MS = 600_000
 const PREFIX = `${RESERVED_PREFIX}part-`
 const SUMS = ".sums"
@@ -39,7 +42,7 @@ export const keyOf = (name: string, size: number | undefined, fingerprint: strin
 export const newName = (key = Crypto.randomBytes(12).toString("hex")): string =>
   `${PREFIX}${key}-${process.pid}-${Crypto.randomBytes(6).toString("hex")}`
 
-export const sumsOf = (name: string): string => `${name}${SUMS}`
+const sumsOf = (name: string): string => `${name}${SUMS}`
 
 /** Key and writer of a part's name; undefined for every other name. */
 export const parseName = (name: string): { readonly key: string; readonly pid: number } | undefined => {
@@ -47,9 +50,11 @@ export const parseName = (name: string): { readonly key: string; readonly pid: n
   return match === null ? undefined : { key: match[1] ?? "", pid: Number(match[2]) }
 }
 
-/** Whether a name is a part's or a list's of sums. */
-export const isPart = (name: string): boolean =>
-  parseName(name.endsWith(SUMS) ? name.slice(0, -SUMS.length) : name) !== undefined
+/** The part that a name is of, its own or its list's of sums; undefined for every other name. */
+export const partOf = (name: string): string | undefined => {
+  const part = name.endsWith(SUMS) ? name.slice(0, -SUMS.length) : name
+  return parseName(part) === undefined ? undefined : part
+}
 
 const isAlive = (pid: number): boolean => {
   try {
@@ -58,6 +63,17 @@ const isAlive = (pid: number): boolean => {
   } catch (cause) {
     return codeOf(cause) !== "ESRCH"
   }
+}
+
+/** Whether a process holds a file open; undefined where the host does not say. */
+const isHeld = async (pid: number, { dev, ino }: Fs.Stats): Promise<boolean | undefined> => {
+  const folder = `/proc/${pid}/fd`
+  const open = await FsPromises.readdir(folder).catch(ignore)
+  for (const name of open ?? []) {
+    const stats = await FsPromises.stat(`${folder}/${name}`).catch(ignore)
+    if (stats?.dev === dev && stats.ino === ino) return true
+  }
+  return open === undefined ? undefined : false
 }
 
 export const createFlags = (access: number): number => CREATE | access
@@ -109,7 +125,8 @@ const verified = async (
     end += RECORD_LENGTH
   }
   const block = new Uint8Array(BLOCK_LENGTH)
-  for (let i = synced; i < hashes.length; i++) {
+  const { size } = await file.stat()
+  for (let i = Math.min(synced, Math.floor(size / BLOCK_LENGTH)); i < hashes.length; i++) {
     await readBlock(file, i, block)
     if (
       Crypto.createHash("sha256")
@@ -172,7 +189,9 @@ export const take = async (folder: Folder, name: string, key: string, most: numb
   const pid = parseName(name)?.pid ?? 0
   const stats = await orAbsent(FsPromises.lstat(`${folder.at}/${name}`))
   if (stats === undefined) return undefined
-  if (pid !== process.pid && isAlive(pid) && Date.now() - stats.mtimeMs < ABANDONED_MS) return undefined
+  if (pid !== process.pid && isAlive(pid)) {
+    if ((await isHeld(pid, stats)) ?? Date.now() - stats.mtimeMs < ABANDONED_MS) return undefined
+  }
   const mine = newName(key)
   if (!rename(folder.at, name, mine)) return undefined
   const opened: Array<FsPromises.FileHandle> = []
@@ -217,7 +236,10 @@ const rename = (folder: string, from: string, to: string): boolean => {
   return true
 }
 
-/** All records, unless either is no plain file or there are more than a file of `most` blocks can have. */
+/**
+ * All records, unless either is no plain file or there are more than a file of `most` blocks can have. A part of two names is a
+ * file already: a crash came between link(2) and unlink(2).
+ */
 const readRecords = async (
   file: FsPromises.FileHandle,
   sums: FsPromises.FileHandle,
@@ -225,6 +247,7 @@ const readRecords = async (
 ): Promise<Uint8Array> => {
   const { size } = await sums.stat()
   const kinds = await Promise.all([file.stat(), sums.stat()])
-  if (!kinds.every((stats) => stats.isFile()) || size > RECORD_LENGTH * (2 * most + 64)) return new Uint8Array(0)
+  if (!kinds.every((stats) => stats.isFile() && stats.nlink === 1) || size > RECORD_LENGTH * (2 * most + 64))
+    return new Uint8Array(0)
   return sums.readFile()
 }

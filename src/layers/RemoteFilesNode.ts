@@ -24,6 +24,7 @@ import {
   type RemoveOptions,
   type SmallFile,
   type SmallRead,
+  type TouchOptions,
   type WalkOptions,
   type WriteOptions,
   type Writer,
@@ -38,6 +39,7 @@ import { attempt, orAbsent } from "./HostErrors.ts"
 import * as Moving from "./Moving.ts"
 import * as SmallReads from "./SmallReads.ts"
 import * as SmallWrites from "./SmallWrites.ts"
+import * as Touching from "./Touching.ts"
 import * as Trash from "./Trash.ts"
 import { checked, named, parsed } from "./TreePaths.ts"
 import * as TreeWalk from "./TreeWalk.ts"
@@ -115,22 +117,33 @@ export const make = Effect.fnUntraced(function* (
   const statAt = async (folder: Folder, name: string, path: RemotePath.RemotePath): Promise<Stat> =>
     FileFacts.stat(path, await FsPromises.lstat(`${folder.at}/${name}`, { bigint: true }))
 
+  /** What is gone since the folder was read is left out. */
+  const entriesOf = async (folder: Folder, names: ReadonlyArray<string>): Promise<ReadonlyArray<Entry>> => {
+    const entries: Array<Entry> = []
+    for (let from = 0; from < names.length; from += LOOKS) {
+      const some = names.slice(from, from + LOOKS)
+      const stats = await Promise.all(some.map((name) => orAbsent(FsPromises.lstat(`${folder.at}/${name}`))))
+      for (const [i, each] of stats.entries())
+        if (each !== undefined) entries.push(new Entry({ name: some[i] ?? "", ...FileFacts.facts(each) }))
+    }
+    return entries
+  }
+
   const list = Effect.fn("FileTree.list")(function* (path: string, { cursor, limit }: ListOptions = {}) {
     const folder = yield* parsed(path)
     yield* checkCursor(cursor)
     return yield* permits.withPermit(
       reading(folder, folder, async (held) => {
         const { names, unnamed } = await readNames(held, folder)
-        const page = slice(names, cursor, limit)
-        const entries: Array<Entry> = []
-        for (let from = 0; from < page.names.length; from += LOOKS) {
-          const some = page.names.slice(from, from + LOOKS)
-          const stats = await Promise.all(some.map((name) => orAbsent(FsPromises.lstat(`${held.at}/${name}`))))
-          // What is gone since the folder was read is left out.
-          for (const [i, each] of stats.entries())
-            if (each !== undefined) entries.push(new Entry({ name: some[i] ?? "", ...FileFacts.facts(each) }))
+        let page = slice(names, cursor, limit)
+        let entries = await entriesOf(held, page.names)
+        // A page that says that more follows brings something, and its last name is where that is.
+        while (entries.length === 0 && page.cursor !== undefined) {
+          page = slice(names, page.cursor, limit)
+          entries = await entriesOf(held, page.names)
         }
-        return new Page({ entries, unnamed, ...(page.cursor === undefined ? {} : { cursor: page.cursor }) })
+        const last = page.cursor === undefined ? undefined : entries.at(-1)
+        return new Page({ entries, unnamed, ...(last === undefined ? {} : { cursor: last.name }) })
       })
     )
   })
@@ -166,7 +179,7 @@ export const make = Effect.fnUntraced(function* (
   const recount = Effect.flatMap(Clock.currentTimeMillis, (now) =>
     attempt([], async (signal) => {
       const { bytes, files } = await within(base, [], (root) =>
-        TreeWalk.usage(root, { signal, onFolder: Writers.sweepFolder })
+        TreeWalk.usage(root, { signal, onFolder: writers.sweep })
       )
       usage.set(bytes, files)
       countedMs = now
@@ -267,10 +280,18 @@ export const make = Effect.fnUntraced(function* (
     )
   })
 
+  const touch = Effect.fn("FileTree.touch")(function* (path: string, to: TouchOptions) {
+    const target = yield* parsed(path)
+    yield* changing
+    yield* slot(target)
+    return yield* attempt(target, () => Touching.touch(base, target, to))
+  }, Effect.scoped)
+
   const mkdir = Effect.fn("FileTree.mkdir")(function* (path: string, making: { readonly parents?: boolean } = {}) {
+    const parents = making.parents === true
+    if (parents && (yield* parsed(path)).length === 0) return yield* stat(path)
     const { name, parent, parsed: target } = yield* named(path)
     yield* changing
-    const parents = making.parents === true
     return yield* attempt(target, () =>
       within(
         base,
@@ -278,7 +299,8 @@ export const make = Effect.fnUntraced(function* (
         async (folder) => {
           await ensureInside(folder, target)
           await FsPromises.mkdir(`${folder.at}/${name}`, 0o777).catch(async (cause: unknown) => {
-            if (!parents || !(await FsPromises.lstat(`${folder.at}/${name}`)).isDirectory()) throw cause
+            const there = parents ? await orAbsent(FsPromises.lstat(`${folder.at}/${name}`)) : undefined
+            if (there?.isDirectory() !== true) throw cause
           })
           await folder.sync()
           return statAt(folder, name, target)
@@ -365,6 +387,7 @@ export const make = Effect.fnUntraced(function* (
     readSmall,
     write,
     writeSmall,
+    touch,
     mkdir,
     remove,
     move,

@@ -51,7 +51,9 @@ const readOne = (folder: Folder, path: RemotePath.RemotePath, longest: number): 
     const about = { path: RemotePath.format(path), size, mtimeMs, mode, version: versionOf(stats) }
     if (size > longest) return { ...about, bytes: undefined }
     const bytes = readAll(fd, size, path)
+    const isEmpty = size > 0 || Fs.readSync(fd, new Uint8Array(1)) === 0
     FileReader.ensureSame(stats, Fs.fstatSync(fd, { bigint: true }), path)
+    if (!isEmpty) throw FileReader.lengthless(path)
     return { ...about, bytes }
   } finally {
     Fs.closeSync(fd)

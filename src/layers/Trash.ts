@@ -6,20 +6,23 @@ import * as Crypto from "node:crypto"
 import * as Fs from "node:fs"
 import * as FsPromises from "node:fs/promises"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { type Kind, Trashed } from "../domain/RemoteFile.ts"
+import { FilesError, type Kind, Trashed } from "../domain/RemoteFile.ts"
 import * as RemotePath from "../domain/RemotePath.ts"
 import { failure, RESERVED_PREFIX } from "../services/FileTree.ts"
 import { type Base, type Folder, rawNames, within } from "./HeldFolders.ts"
-import { ignore, orAbsent } from "./HostErrors.ts"
+import { codeOf, fromCause, ignore, orAbsent } from "./HostErrors.ts"
 import * as PartFile from "./PartFile.ts"
 import * as Placing from "./Placing.ts"
 import * as TreeWalk from "./TreeWalk.ts"
 
-export const NAME = `${RESERVED_PREFIX}trash`
+const NAME = `${RESERVED_PREFIX}trash`
 const ID = /^[0-9a-f]{12}-[0-9a-f]{8}$/
 /** Things in the trash; the oldest goes when there are more. */
 const MAX_ITEMS = 10_000
+/** Milliseconds that a thing takes at most to follow its note. */
+const STALE_MS = 3_600_000
 /** Bytes: longer notes are none of ours. */
 const MAX_NOTE_LENGTH = 16_384
 
@@ -31,6 +34,20 @@ export interface Limits {
   readonly ttlMs: number
   /** Bytes that all files in the trash may have. */
   readonly maxBytes: number
+}
+
+/** Milliseconds since 1970: when it was removed. */
+const timeOf = (id: string): number => Number.parseInt(id.slice(0, 12), 16)
+
+/** Ids of the notes, or of the things, oldest first. */
+const idsOf = async (trash: Folder, suffix: ".json" | ".item"): Promise<ReadonlyArray<string>> => {
+  const ids: Array<string> = []
+  for await (const raw of rawNames(trash.at)) {
+    const name = typeof raw === "string" ? raw : Buffer.from(raw).toString("latin1")
+    const id = name.slice(0, -suffix.length)
+    if (name.endsWith(suffix) && ID.test(id) && ids.length < 2 * MAX_ITEMS) ids.push(id)
+  }
+  return ids.sort()
 }
 
 const note = (id: string): string => `${id}.json`
@@ -86,18 +103,20 @@ export class Trash {
       const removedMs = Date.now()
       const id = `${removedMs.toString(16).padStart(12, "0")}-${Crypto.randomBytes(4).toString("hex")}`
       const trashed = new Trashed({ id, path: RemotePath.format(path), kind, bytes, files, removedMs })
-      await this.#evict(trash, bytes)
       try {
         await writeNote(trash, trashed)
         await trash.sync()
         await FsPromises.rename(`${folder.at}/${name}`, `${trash.at}/${item(id)}`)
       } catch (cause) {
         await FsPromises.unlink(`${trash.at}/${note(id)}`).catch(ignore)
-        throw cause
+        if (codeOf(cause) !== "EXDEV") throw cause
+        throw failure("Unsupported", path, "on another file system than the trash: remove it for ever instead")
       }
       await trash.sync()
       await folder.sync()
-      this.#known = [...(this.#known ?? []), trashed]
+      if (this.#known !== undefined) this.#known = [...this.#known, trashed]
+      // Only now, and whether or not all of it can go: it takes no more room there than where it was.
+      await this.#evict(trash, id).catch(ignore)
       return trashed
     })
   }
@@ -113,7 +132,7 @@ export class Trash {
       const found = ID.test(id) ? await readNote(trash, id) : undefined
       if (found === undefined) throw failure("NotFound", path, "nothing in the trash has this id")
       const from = `${trash.at}/${item(id)}`
-      if (found.kind === "file") Placing.place(from, folder.at, name, "fail", path)
+      if (found.kind !== "folder") Placing.place(from, folder.at, name, "fail", path)
       else {
         Placing.check(`${folder.at}/${name}`, "fail", path)
         await FsPromises.rename(from, `${folder.at}/${name}`)
@@ -134,54 +153,72 @@ export class Trash {
   empty(id?: string): Promise<number> {
     return this.#alone(async (trash) => {
       const gone = (await this.#list(trash)).filter((each) => id === undefined || each.id === id)
-      for (const each of gone) await this.#delete(trash, each.id)
+      await this.#deleteAll(
+        trash,
+        gone.map((each) => each.id)
+      )
       await trash.sync()
       return gone.length
     })
   }
 
-  /** Deletes what is too old, and notes without things. */
+  /** Deletes what is too old, and notes without things; of a thing whose note cannot be read its name tells the time. */
   sweep(): Promise<void> {
     return this.#ifThere(undefined, async (trash) => {
       const now = Date.now()
-      for (const each of await this.#list(trash, true))
-        if (now - each.removedMs > this.#limits.ttlMs || now < each.removedMs - this.#limits.ttlMs)
-          await this.#delete(trash, each.id)
-      await this.#evict(trash, 0)
+      const { ttlMs } = this.#limits
+      await this.#list(trash, true)
+      const old = (await idsOf(trash, ".item")).filter((id) => now - timeOf(id) > ttlMs || now < timeOf(id) - ttlMs)
+      await this.#deleteAll(trash, old).finally(() => this.#evict(trash))
     })
   }
 
+  /** Deletes what can be; fails with why the first of the others could not. */
+  async #deleteAll(trash: Folder, ids: ReadonlyArray<string>): Promise<void> {
+    const failures: Array<unknown> = []
+    for (const id of ids) await this.#delete(trash, id).catch((cause: unknown) => failures.push(cause))
+    if (failures.length > 0) throw failures[0]
+  }
+
   async #delete(trash: Folder, id: string): Promise<void> {
-    await orAbsent(TreeWalk.deleteTree(trash, item(id), [id]))
+    const known = this.#known?.find((each) => each.id === id)
+    // By the name that its owner knows it by.
+    const path = Result.getOrElse(RemotePath.parse(known?.path ?? id), () => [id])
+    await orAbsent(TreeWalk.deleteTree(trash, item(id), path)).catch((cause: unknown) => {
+      const { message, reason } = fromCause(path, cause)
+      throw new FilesError({ reason, message: `${message}; what is left of it stays in the trash` })
+    })
     await FsPromises.unlink(`${trash.at}/${note(id)}`).catch(ignore)
     this.#known = this.#known?.filter((each) => each.id !== id)
   }
 
-  /** Makes room for so many bytes and one more thing. */
-  async #evict(trash: Folder, bytes: number): Promise<void> {
+  /** Makes the trash as small as it may be, but for what has just come. */
+  async #evict(trash: Folder, newest?: string): Promise<void> {
     const all = this.#known ?? (await this.#list(trash))
     let held = all.reduce((sum, each) => sum + each.bytes, 0)
     let length = all.length
-    for (const each of all) {
-      if (held + bytes <= this.#limits.maxBytes && length < MAX_ITEMS) return
-      await this.#delete(trash, each.id)
-      held -= each.bytes
+    const gone: Array<string> = []
+    for (const { bytes, id } of all) {
+      if (held <= this.#limits.maxBytes && length <= MAX_ITEMS) break
+      if (id === newest) continue
+      gone.push(id)
+      held -= bytes
       length--
     }
+    await this.#deleteAll(trash, gone)
   }
 
   async #list(trash: Folder, cleaning = false): Promise<ReadonlyArray<Trashed>> {
-    const ids: Array<string> = []
-    for await (const raw of rawNames(trash.at)) {
-      const [, id] = /^(.*)\.json$/.exec(typeof raw === "string" ? raw : Buffer.from(raw).toString("latin1")) ?? []
-      if (id !== undefined && ID.test(id) && ids.length < 2 * MAX_ITEMS) ids.push(id)
-    }
     const found: Array<Trashed> = []
-    for (const id of ids.sort()) {
-      const trashed = await readNote(trash, id)
-      if (trashed !== undefined && Placing.look(`${trash.at}/${item(id)}`) !== undefined) found.push(trashed)
-      // A crash came between note and move, or a host lost its power; a live removal holds the lock.
-      else if (cleaning) await FsPromises.unlink(`${trash.at}/${note(id)}`).catch(ignore)
+    const now = Date.now()
+    for (const id of await idsOf(trash, ".json")) {
+      const isThere = Placing.look(`${trash.at}/${item(id)}`) !== undefined
+      const trashed = isThere ? await readNote(trash, id) : undefined
+      if (trashed !== undefined) found.push(trashed)
+      // A crash came between note and move, or a host lost its power. Another process's removal is not so slow.
+      else if (cleaning && !isThere && Math.abs(now - timeOf(id)) > STALE_MS) {
+        await FsPromises.unlink(`${trash.at}/${note(id)}`).catch(ignore)
+      }
     }
     this.#known = found
     return found

@@ -4,7 +4,7 @@ import { Found, MAX_DEPTH, MAX_PAGE_LENGTH, Usage, Walk } from "../domain/Remote
 import type * as RemotePath from "../domain/RemotePath.ts"
 import { failure, isReserved, type WalkOptions } from "../services/FileTree.ts"
 import { facts } from "./FileFacts.ts"
-import { decodeName, type Folder, rawNames, readNames, sorted } from "./HeldFolders.ts"
+import { decodeName, type Folder, pathAt, rawNames, readNames, sorted } from "./HeldFolders.ts"
 import { codeOf, ignore, orAbsent } from "./HostErrors.ts"
 
 /** Entries that one page looks at. */
@@ -98,10 +98,6 @@ export interface CountOptions {
   readonly onFolder?: (folder: Folder, reserved: ReadonlyArray<string>) => Promise<number>
 }
 
-/** A path to a name as the disk has it. */
-const bytesAt = (folder: Folder, name: Uint8Array | string): string | Buffer =>
-  typeof name === "string" ? `${folder.at}/${name}` : Buffer.concat([Buffer.from(`${folder.at}/`), name])
-
 interface Counts {
   bytes: number
   files: number
@@ -120,14 +116,14 @@ const count = async (folder: Folder, depth: number, counts: Counts, options: Cou
       if (reserved.length < MAX_RESERVED) reserved.push(name)
       continue
     }
-    const stats = await orAbsent(FsPromises.lstat(name === undefined ? bytesAt(folder, raw) : `${folder.at}/${name}`))
+    const stats = await orAbsent(FsPromises.lstat(pathAt(folder.at, name ?? raw)))
     if (stats === undefined) continue
     if (stats.isFile()) {
       counts.files++
       counts.bytes += stats.size
     } else if (stats.isDirectory()) {
       counts.folders++
-      const inner = name === undefined || depth >= MAX_DEPTH ? undefined : await folder.enter(name).catch(ignore)
+      const inner = depth >= MAX_DEPTH ? undefined : await folder.enter(name ?? raw).catch(ignore)
       if (inner === undefined) counts.unread++
       else {
         await count(inner, depth + 1, counts, options)
@@ -178,13 +174,10 @@ const clear = async (folder: Folder, depth: number, path: RemotePath.RemotePath)
     if (batch.length === 0) return
     for (const name of batch) {
       // Bytes, as names that no path can say go too.
-      const at = bytesAt(folder, name)
+      const at = pathAt(folder.at, name)
       if (!(await isFolder(at))) await orAbsent(FsPromises.unlink(at))
       else {
-        const text = typeof name === "string" ? name : Buffer.from(name).toString("utf8")
-        if (typeof name !== "string" && !Buffer.from(text, "utf8").equals(name))
-          throw failure("Unsupported", path, "a folder in it has a name that is not UTF-8")
-        const inner = await folder.enter(text)
+        const inner = await folder.enter(name)
         await clear(inner, depth + 1, path).finally(() => inner.close())
         await orAbsent(FsPromises.rmdir(at))
       }

@@ -26,20 +26,6 @@ export const freeIn = async (folder: Folder): Promise<number> => {
   return bavail * bsize
 }
 
-/** Deletes parts among a folder's own names that are past their time; the bytes of those that stay. */
-export const sweepFolder = async (folder: Folder, reserved: ReadonlyArray<string>): Promise<number> => {
-  const now = Date.now()
-  let bytes = 0
-  for (const name of reserved) {
-    if (!PartFile.isPart(name)) continue
-    const stats = await FsPromises.lstat(`${folder.at}/${name}`).catch(ignore)
-    if (stats === undefined) continue
-    if (now - Math.max(stats.mtimeMs, stats.ctimeMs) <= PartFile.PART_TTL_MS) bytes += stats.size
-    else await FsPromises.unlink(`${folder.at}/${name}`).catch(ignore)
-  }
-  return bytes
-}
-
 export class Writers {
   readonly #base: Base
   readonly #usage: Usage
@@ -47,10 +33,30 @@ export class Writers {
   readonly #left = new Map<string, Map<string, string>>()
   /** By folder and key. */
   readonly #open = new Map<string, FileWriter>()
+  /** Names of parts that are written here: no two are the same. */
+  readonly #writing = new Set<string>()
 
   constructor(base: Base, usage: Usage) {
     this.#base = base
     this.#usage = usage
+  }
+
+  /**
+   * Deletes parts among a folder's own names that are past their time; the bytes of those that stay. Those that are written
+   * here are neither old, whatever the clock says, nor counted, as their bytes are reserved.
+   */
+  readonly sweep = async (folder: Folder, reserved: ReadonlyArray<string>): Promise<number> => {
+    const now = Date.now()
+    let bytes = 0
+    for (const name of reserved) {
+      const part = PartFile.partOf(name)
+      if (part === undefined || this.#writing.has(part)) continue
+      const stats = await FsPromises.lstat(`${folder.at}/${name}`).catch(ignore)
+      if (stats === undefined) continue
+      if (now - Math.max(stats.mtimeMs, stats.ctimeMs) <= PartFile.PART_TTL_MS) bytes += stats.size
+      else await FsPromises.unlink(`${folder.at}/${name}`).catch(ignore)
+    }
+    return bytes
   }
 
   /** The writer owns all it needs until it is closed. */
@@ -89,6 +95,8 @@ export class Writers {
       if (needed >= ASK_FREE && needed > (await freeIn(folder)))
         throw failure("NoSpace", path, `${needed} bytes do not fit on the disk`)
       taken ??= await PartFile.create(folder, PartFile.newName(key))
+      const { name: partName } = taken
+      this.#writing.add(partName)
       const place = `${id} ${key}`
       const writer: FileWriter = new FileWriter(
         folder,
@@ -97,6 +105,7 @@ export class Writers {
         this.#ledger(path),
         reserved,
         (kept) => {
+          this.#writing.delete(partName)
           if (isCounted) this.#usage.end()
           // What is kept takes its room as files do, until somebody goes on with it.
           if (kept !== undefined) this.#usage.add(writer.blocks.length * (BLOCK_LENGTH / 32), 0)
@@ -151,7 +160,7 @@ export class Writers {
     if (left === undefined) {
       left = new Map()
       const { reserved } = await readNames(folder, []).catch(() => ({ reserved: [] }))
-      await sweepFolder(folder, reserved)
+      await this.sweep(folder, reserved)
       for (const name of reserved) {
         const part = PartFile.parseName(name)
         if (part !== undefined) left.set(part.key, name)

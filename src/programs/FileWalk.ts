@@ -6,7 +6,7 @@ import * as Stream from "effect/Stream"
 import * as Glob from "../domain/Glob.ts"
 import { type Entry, FilesError, type Found, MAX_DEPTH, type Page, type Stat, type Walk } from "../domain/RemoteFile.ts"
 import * as RemotePath from "../domain/RemotePath.ts"
-import type * as SyncPlan from "../domain/SyncPlan.ts"
+import * as SyncPlan from "../domain/SyncPlan.ts"
 import type { FileTree } from "../services/FileTree.ts"
 import type * as TransferEvent from "./TransferEvent.ts"
 
@@ -125,7 +125,7 @@ export const walk = <E, E2 = never, R = never>(
     ).pipe(Effect.map((all): Walked => ({ unnamed, unread: all })))
   })
 
-/** What a transfer of a whole folder is made of, parents first; `to` is what the folder becomes. */
+/** What a transfer of a whole folder is made of, parents first, each file with its mode; `to` is what the folder becomes. */
 export const below = <E>(
   pages: Pages<E>,
   from: string,
@@ -137,10 +137,10 @@ export const below = <E>(
     for (const path of unread) left(path, "unread", 1)
     if (unnamed > 0) left(from, "unnamed", unnamed)
     const items: Array<TransferEvent.Item> = []
-    for (const { kind, mtimeMs, path, size } of entries) {
-      const one = { from: join(from, path), to: to === "" ? path : `${to}/${path}` }
+    for (const { kind, mode, mtimeMs, path, size } of entries) {
+      const one = { from: join(from, path), to: join(to, path) }
       if (kind === "folder") items.push({ ...one, kind })
-      else if (kind === "file") items.push({ ...one, kind, size, mtimeMs })
+      else if (kind === "file") items.push({ ...one, kind, size, mtimeMs, mode })
       else left(path, kind, 1)
     }
     return Stream.fromArray(items)
@@ -151,7 +151,7 @@ export const tree = Effect.fnUntraced(function* <E>(pages: Pages<E>, path: strin
   const nodes = new Map<string, SyncPlan.Node>()
   const walked = yield* walk(pages, path, (entries) =>
     Effect.sync(() => {
-      for (const { kind, mtimeMs, path: at, size } of entries) nodes.set(at, { kind, size, mtimeMs })
+      for (const { kind, mode, mtimeMs, path: at, size } of entries) nodes.set(at, { kind, size, mtimeMs, mode })
     })
   )
   return { ...walked, tree: nodes }
@@ -165,6 +165,12 @@ const isAbsence = (error: unknown): boolean =>
 
 /** A thing that was named or matched. */
 export type Match = Pick<Stat, "path" | "kind" | "size" | "mtimeMs" | "mode">
+
+/** Of things that were matched, those that are in no folder that was matched too: what is done to that is done to them. */
+export const topmost = (found: ReadonlyArray<Match>): ReadonlyArray<Match> => {
+  const folders = new Set(found.filter(({ kind }) => kind === "folder").map(({ path }) => path))
+  return found.filter(({ path }) => !SyncPlan.isBelow(path, folders))
+}
 
 /** The one thing of this path, if what was told is about that and nothing else: its name may become one on this host. */
 const asked = (text: string, stat: Stat): Effect.Effect<ReadonlyArray<Match>, FilesError> => {

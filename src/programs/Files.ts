@@ -26,6 +26,7 @@ export const layer = FilesRpc.toLayer(
       "Files.Find": ({ path, ...options }) => files.walk(path, options),
       "Files.Du": ({ path }) => files.usage(path),
       "Files.Mkdir": ({ path, ...options }) => files.mkdir(path, options),
+      "Files.Touch": ({ path, ...to }) => files.touch(path, to),
       "Files.Remove": ({ path, ...options }) => files.remove(path, options),
       "Files.Move": ({ from, to, ...options }) => files.move(from, to, options),
       "Files.Copy": ({ from, to, ...options }) => files.copy(from, to, options),

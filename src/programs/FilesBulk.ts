@@ -21,6 +21,7 @@ import * as SmallFiles from "./SmallFiles.ts"
 import type * as TransferClaims from "./TransferClaims.ts"
 import * as TransferDelta from "./TransferDelta.ts"
 import * as TransferLane from "./TransferLane.ts"
+import * as TransferPlace from "./TransferPlace.ts"
 import * as TransferReceiver from "./TransferReceiver.ts"
 import * as TransferSender from "./TransferSender.ts"
 import * as TransferTwin from "./TransferTwin.ts"
@@ -203,9 +204,14 @@ export const serve = Effect.fnUntraced(function* (
     return yield* Result.isSuccess(parsed) ? claims.hold(RemotePath.format(parsed.success), receive) : receive
   })
 
-  /** What stands in the way. */
-  const inTheWay = Effect.fnUntraced(function* ({ id, path }: Put) {
-    const { kind, mtimeMs, size, version } = yield* tree.stat(path)
+  /** What stands in the way; what was said of it, if that is the version that was expected. */
+  const inTheWay = Effect.fnUntraced(function* ({ conflict, id, path }: Put, error: Failure) {
+    const { kind, mtimeMs, size, version } = yield* Effect.catchIf(
+      tree.stat(path),
+      ({ reason }) => reason === "NotFound",
+      () => Effect.fail(error.reason === "Exists" ? TransferPlace.fleeting(path) : error)
+    )
+    if (typeof conflict === "object" && conflict.version === version) return yield* error
     const what = kind === "file" || kind === "folder" ? kind : "other"
     const frame: Frame = { _tag: "Conflict", id, kind: what, size, mtimeMs, version: version ?? "" }
     return frame
@@ -240,8 +246,8 @@ export const serve = Effect.fnUntraced(function* (
           take(frame, next).pipe(
             Effect.flatMap((path) => lane.send({ _tag: "Done", id, path })),
             Effect.catchIf(
-              (error: Failure) => error instanceof RemoteFile.FilesError && error.reason === "Exists",
-              () => Effect.flatMap(inTheWay(frame), lane.send)
+              (error: Failure) => error instanceof RemoteFile.FilesError && FilesSmall.isTaken(frame, error),
+              (error) => Effect.flatMap(inTheWay(frame, error), lane.send)
             )
           )
         )

@@ -35,6 +35,12 @@ interface Taking {
   isWhole: boolean
 }
 
+/** A file whose place is taken. */
+interface Taken {
+  readonly put: Put
+  readonly error: FilesError
+}
+
 export interface Options {
   readonly tree: Pick<FileTree, "readSmall" | "writeSmall">
   readonly primitives: Pick<Primitives, "hash" | "equal">
@@ -42,12 +48,16 @@ export interface Options {
   readonly lane: TransferLane.Lane
   /** Sends a file that is longer. */
   readonly long: (want: Want) => Effect.Effect<void, TransferError>
-  /** What is said about a name that is taken. */
-  readonly inTheWay: (put: Put) => Effect.Effect<Frame, FilesError>
+  /** What is said about a name that is taken, of which the store said this. */
+  readonly inTheWay: (put: Put, error: FilesError) => Effect.Effect<Frame, FilesError | TransferError>
 }
 
+/** Whether something stands in the way of a file: where it expects nothing, or not what it expects. */
+export const isTaken = ({ conflict }: Put, { reason }: FilesError): boolean =>
+  reason === "Exists" || (reason === "Changed" && typeof conflict === "object")
+
 export interface FilesSmall {
-  /** Files on their way. */
+  /** Files on their way, and those that are over but for what has to be said of them. */
   readonly count: () => number
   readonly has: (id: number) => boolean
   /** For ids that it does not have. */
@@ -59,6 +69,8 @@ export interface FilesSmall {
   /** Reads, writes and answers; fails with `Lost`. */
   readonly run: Effect.Effect<never, TransferError>
 }
+
+const MISSING = new TransferError({ reason: "Io", message: "the store says nothing of this file" })
 
 const violation = (message: string) => new TransferError({ reason: "Protocol", message })
 
@@ -78,6 +90,8 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const wants = yield* Queue.unbounded<Want>()
   /** What is to be written, and what is to be said at once. */
   const puts = yield* Queue.unbounded<Taking | Frame>()
+  /** Answers that wait, and what was given up and is still queued: who reads nothing is not owed more and more. */
+  let owed = 0
   let held = 0
   const hold = (length: number): boolean => {
     if (!claims.take(length)) return false
@@ -90,12 +104,18 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   }
   yield* Effect.addFinalizer(() => Effect.sync(() => release(held)))
 
-  /** The file is over; an answer goes with the next ones. */
+  /** An answer that goes with the next ones. */
+  const say = (frame: Frame): void => {
+    owed++
+    Queue.offerUnsafe(puts, frame)
+  }
+
+  /** The file is over. */
   const end = (taking: Taking, error: TransferError | undefined): void => {
     const { id } = taking.put
     files.delete(id)
     release(taking.bytes.length)
-    if (error !== undefined) Queue.offerUnsafe(puts, fail(id, error))
+    if (error !== undefined) say(fail(id, error))
   }
 
   const take = (taking: Taking, frame: Frame): TransferError | undefined => {
@@ -136,13 +156,16 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     const isEarly = frame._tag === "Accept" || frame._tag === "Chunks"
     if (frame._tag !== "Fail" && !isEarly) return violation(`${frame._tag} makes no sense for ${frame.id}`)
     files.delete(frame.id)
-    if (isEarly) Queue.offerUnsafe(puts, fail(frame.id, TransferReceiver.unexpected(frame)))
+    // It waits in the queue until it is met there.
+    owed++
+    if (isEarly) say(fail(frame.id, TransferReceiver.unexpected(frame)))
     return undefined
   }
 
   const giving = Effect.gen(function* () {
     const taken = yield* Queue.takeBetween(wants, 1, READ)
     const some = taken.filter((want) => files.get(want.id) === want)
+    owed -= taken.length - some.length
     const found = yield* tree.readSmall(
       some.map(({ path }) => path),
       TransferFrame.PIECE_LENGTH
@@ -153,10 +176,13 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       const file = found[i]
       const { id } = want
       // Given up meanwhile.
-      if (file === undefined || files.get(id) !== want) continue
+      if (files.get(id) !== want) {
+        owed--
+        continue
+      }
       files.delete(id)
-      if (Result.isFailure(file)) {
-        frames.push(fail(id, file.failure))
+      if (file === undefined || Result.isFailure(file)) {
+        frames.push(fail(id, file?.failure ?? MISSING))
         continue
       }
       const { bytes } = file.success
@@ -187,24 +213,26 @@ export const make = Effect.fnUntraced(function* (options: Options) {
         parents: true
       }))
     )
-    const taken: Array<Put> = []
+    const said = frames.length
+    const taken: Array<Taken> = []
     for (const [i, file] of files.entries()) {
       const outcome = outcomes[i]
       const { id } = file.put
       end(file, undefined)
-      if (outcome === undefined) continue
-      if (Result.isSuccess(outcome)) frames.push({ _tag: "Done", id, path: outcome.success.path })
-      else if (outcome.failure.reason === "Exists") taken.push(file.put)
+      if (outcome === undefined) frames.push(fail(id, MISSING))
+      else if (Result.isSuccess(outcome)) frames.push({ _tag: "Done", id, path: outcome.success.path })
+      else if (isTaken(file.put, outcome.failure)) taken.push({ put: file.put, error: outcome.failure })
       else frames.push(fail(id, outcome.failure))
     }
-    const look = (put: Put): Effect.Effect<Frame> =>
-      Effect.catch(inTheWay(put), (error) => Effect.succeed(fail(put.id, error)))
+    const look = ({ error, put }: Taken): Effect.Effect<Frame> =>
+      Effect.catch(inTheWay(put, error), (error) => Effect.succeed(fail(put.id, error)))
     if (taken.length > 0) frames.push(...(yield* Effect.forEach(taken, look, { concurrency: LOOKS })))
     if (frames.length > 0) yield* lane.send(...frames)
+    owed -= said
   })
 
   const made: FilesSmall = {
-    count: () => files.size,
+    count: () => files.size + owed,
     has: (id) => files.has(id),
     want: (want) => {
       files.set(want.id, want)

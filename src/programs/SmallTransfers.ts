@@ -205,7 +205,7 @@ export const get: Bundled = Effect.fnUntraced(function* ({ line, local, primitiv
       left.push(item)
     } else {
       const { message, reason } = outcome.failure
-      yield* tell({ _tag: "Failed", from, to, reason, message })
+      yield* tell({ _tag: "Failed", from, to, reason, message, side: "here" })
     }
   }
   return left

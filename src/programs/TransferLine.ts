@@ -67,6 +67,8 @@ interface Signs {
   writing: number
   /** What it sent last is not taken in yet. */
   isTaking: boolean
+  /** It has given the stream up because there are too many. */
+  isRefusing: boolean
 }
 
 /** A stream that notes the signs of life of its other end. */
@@ -135,7 +137,14 @@ const counted = <A, E, R>(file: File, what: "asking" | "working", effect: Effect
     )
   })
 
-const isLost = (error: unknown): error is TransferError => error instanceof TransferError && error.reason === "Lost"
+/** What ends a line whose streams are all refused. It is no file's `Busy`: none of them goes on before another transfer ends. */
+export const TOO_MANY = new TransferError({
+  reason: "Busy",
+  message: "this device has as many transfers under way as it may: try again when one of them is done"
+})
+
+const isLost = (error: unknown): error is TransferError =>
+  error === TOO_MANY || (error instanceof TransferError && error.reason === "Lost")
 
 /** Runs in the scope; its end gives the streams up at once. */
 export const make = Effect.fnUntraced(function* (options: Options) {
@@ -147,11 +156,13 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   let version = options.version ?? StreamHeader.FILES_VERSION
 
   /** A server that does not speak the version gives the stream up; the next one is in the first version. */
-  const refusable = (stream: TransportStream): TransportStream => ({
+  const refusable = (stream: TransportStream, signs: Signs): TransportStream => ({
     ...stream,
     read: Effect.tapError(stream.read, (error) =>
       Effect.sync(() => {
-        if ("code" in error && error.code === StreamHeader.Code.Unknown) version = StreamHeader.FILES_VERSION
+        const code = "code" in error ? error.code : undefined
+        if (code === StreamHeader.Code.Unknown) version = StreamHeader.FILES_VERSION
+        if (code === StreamHeader.Code.TooMany) signs.isRefusing = true
       })
     )
   })
@@ -198,11 +209,11 @@ export const make = Effect.fnUntraced(function* (options: Options) {
       )
       const spoken = version
       yield* Effect.mapError(stream.write(StreamHeader.files(spoken)), TransferLane.lost)
-      const signs: Signs = { seen: 0, writing: 0, isTaking: false }
+      const signs: Signs = { seen: 0, writing: 0, isTaking: false, isRefusing: false }
       const open: Open = {
         signs,
         version: spoken,
-        lane: yield* TransferLane.make(watched(refusable(stream), signs)),
+        lane: yield* TransferLane.make(watched(refusable(stream, signs), signs)),
         slots: new Map(),
         lost: yield* Deferred.make<never, TransferError>(),
         scope
@@ -231,7 +242,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
   const again = Effect.fnUntraced(function* (error: TransferError) {
     failures++
     if (!isLost(error) || failures > (options.retries ?? RETRIES)) return yield* error
-    yield* options.reconnecting(error.message)
+    if (error !== TOO_MANY) yield* options.reconnecting(error.message)
     yield* Effect.sleep(PAUSE)
   })
 
@@ -242,7 +253,7 @@ export const make = Effect.fnUntraced(function* (options: Options) {
     // Who reads may not have noticed, and will not once the scope is closed.
     yield* Deferred.fail(open.lost, error)
     yield* Scope.close(open.scope, Exit.void)
-    yield* again(error)
+    yield* again(open.signs.isRefusing ? TOO_MANY : error)
   })
 
   const once = <A, E>(

@@ -19,7 +19,7 @@ export const damaged = (what: string): TransferError =>
 
 export const unexpected = (frame: TransferFrame.Frame): TransferError =>
   frame._tag === "Fail"
-    ? new TransferError({ reason: frame.reason, message: frame.message })
+    ? new TransferError({ reason: frame.reason, message: frame.message, side: "there" })
     : new TransferError({ reason: "Protocol", message: `the other end sent ${frame._tag} where it makes no sense` })
 
 /** The bytes of a file of one piece at most, as they follow their `File` or `Put`. */

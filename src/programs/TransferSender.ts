@@ -20,7 +20,11 @@ export const facts = (reader: Pick<Reader, "size" | "mtimeMs" | "mode" | "versio
 })
 
 export const shorter = (reader: Reader): TransferError =>
-  new TransferError({ reason: "Changed", message: `${JSON.stringify(reader.path)}: became shorter while it was read` })
+  new TransferError({
+    reason: "Changed",
+    message: `${JSON.stringify(reader.path)}: became shorter while it was read`,
+    side: "here"
+  })
 
 /** All of a file of one piece at most; fails with `Changed` when it is not what was opened. */
 export const whole = Effect.fnUntraced(function* (

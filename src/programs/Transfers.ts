@@ -3,7 +3,6 @@
  * where it was, in this run or another one; what arrives is believed only with its hash; what stands at the target
  * is replaced only by rule. One file that fails does not hold up the others.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
@@ -22,8 +21,9 @@ import { parsePath } from "../services/FileTree.ts"
 import * as SmallFiles from "./SmallFiles.ts"
 import * as SmallTransfers from "./SmallTransfers.ts"
 import * as TransferDelta from "./TransferDelta.ts"
-import type { Event, Item, Options } from "./TransferEvent.ts"
+import type { Event, Item, Options, Side } from "./TransferEvent.ts"
 import * as TransferLine from "./TransferLine.ts"
+import * as TransferMeter from "./TransferMeter.ts"
 import * as TransferPlace from "./TransferPlace.ts"
 import * as TransferReceiver from "./TransferReceiver.ts"
 import * as TransferSender from "./TransferSender.ts"
@@ -32,9 +32,6 @@ import * as TransferTwin from "./TransferTwin.ts"
 /** Files on their way at a time, and those of them that are large or of unknown size. */
 const FILES = 128
 const LARGE = 4
-/** Progress is told of after so many bytes or ms. */
-const STRIDE_BYTES = 1024 * 1024
-const STRIDE_MS = 100
 /** A store that is busy is asked again. */
 const BUSY = Schedule.max([Schedule.spaced("200 millis"), Schedule.recurs(50)])
 
@@ -45,43 +42,15 @@ interface Context {
   readonly primitives: Primitives
   readonly line: TransferLine.Line
   readonly small: SmallFiles.SmallFiles
-  readonly place: TransferPlace.Place
+  readonly place: TransferPlace.Place["place"]
+  readonly same: TransferPlace.Place["same"]
   readonly large: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   readonly tell: (event: Event) => Effect.Effect<void>
 }
 
 /** Ends everything, not one file only. */
-const isFatal = ({ reason }: Failure): boolean =>
-  reason === "Lost" || reason === "Protocol" || reason === "Stopped" || reason === "Idle"
-
-/** Tells of one file's progress now and then, and counts what went over the line. */
-const meter = Effect.fnUntraced(function* ({ line, tell }: Context, { from, to }: Item) {
-  let size = 0
-  let moved = 0
-  let bytes = 0
-  let toldBytes = 0
-  let toldAt = yield* Clock.currentTimeMillis
-  return {
-    moved: () => moved,
-    /** Begins, or begins again, at an offset of so many bytes. */
-    start: (offset: number, whole: number) => {
-      size = whole
-      bytes = offset
-      toldBytes = offset
-      return offset > 0 ? tell({ _tag: "Resuming", from, to, offset }) : Effect.void
-    },
-    add: Effect.fnUntraced(function* (length: number, overLine = length) {
-      moved += overLine
-      bytes += length
-      line.progress()
-      const now = yield* Clock.currentTimeMillis
-      if (bytes - toldBytes < STRIDE_BYTES && now - toldAt < STRIDE_MS) return
-      toldBytes = bytes
-      toldAt = now
-      yield* tell({ _tag: "Progress", from, to, bytes, size })
-    })
-  }
-})
+const isFatal = (error: Failure): boolean =>
+  ["Lost", "Protocol", "Stopped", "Idle"].includes(error.reason) || error === TransferLine.TOO_MANY
 
 /** What the caller hears of a file that was dealt with. */
 const settled = (
@@ -92,7 +61,7 @@ const settled = (
 ): Event => {
   switch (outcome._tag) {
     case "Same":
-      return { _tag: "Same", from, to, size }
+      return { ...outcome, from, to, size }
     case "Skipped":
       return { _tag: "Skipped", from, to }
     case "Written": {
@@ -102,38 +71,36 @@ const settled = (
   }
 }
 
-/** How a tree answers, as a place that may be taken. */
-const orInTheWay = <A, R>(
-  { options: { local } }: Context,
-  path: string,
-  write: Effect.Effect<A, Failure, R>
-): Effect.Effect<TransferPlace.Outcome<A>, Failure, R> =>
-  Effect.matchEffect(write, {
-    onSuccess: (value) => Effect.succeed({ _tag: "Written", value }),
-    onFailure: (error) =>
-      error instanceof FilesError && error.reason === "Exists"
-        ? Effect.map(local.stat(path), (target) => ({ _tag: "InTheWay", target }))
-        : Effect.fail(error)
-  })
-
 const localDigest = ({ options: { local }, primitives }: Context, path: string) =>
   Effect.scoped(Effect.flatMap(local.open(path), (reader) => TransferSender.digest(primitives.hash, reader)))
+
+/** Says that a large file is compared, which takes as long as both ends take to read it. */
+const comparing = <E>(
+  { tell }: Context,
+  { from, to }: Item,
+  size: number,
+  isSame: Effect.Effect<boolean, E> | undefined
+): Effect.Effect<boolean, E> | undefined =>
+  isSame === undefined ? undefined : Effect.andThen(tell({ _tag: "Comparing", from, to, size }), isSame)
 
 const localRoot = (context: Context, path: string) => Effect.map(localDigest(context, path), hex)
 
 const NEVER = Effect.succeed(false)
 
 const getFile = Effect.fnUntraced(function* (context: Context, item: Item) {
-  const { line, options, place, primitives, small, tell } = context
+  const { line, options, place, primitives, same, small, tell } = context
   const { from, to } = item
   if (item.size !== undefined && item.mtimeMs !== undefined && item.isNew !== true && options.checksum !== true) {
     const there = yield* Effect.option(options.local.stat(to))
     if (there._tag === "Some" && there.value.kind === "file") {
       const { mtimeMs, size } = there.value
-      if (size === item.size && mtimeMs === item.mtimeMs) return yield* tell({ _tag: "Same", from, to, size })
+      if (size === item.size && mtimeMs === item.mtimeMs) {
+        const outcome = yield* same(item, { mtimeMs, mode: item.mode ?? 0 }, there.value)
+        return yield* tell(settled(item, size, 0, outcome))
+      }
     }
   }
-  const measured = yield* meter(context, item)
+  const measured = yield* TransferMeter.make(context, item)
   let isStarted = false
   /** Placed here although the line was lost before anybody knew. */
   let placed: Stat | undefined
@@ -162,21 +129,29 @@ const getFile = Effect.fnUntraced(function* (context: Context, item: Item) {
             const { path } = twin ?? (yield* small.write({ ...about, path: to, bytes, conflict }))
             return { path, root }
           })
-          const outcome = yield* place(item, facts, isSame, (conflict) => orInTheWay(context, to, write(conflict)))
+          const outcome = yield* place(item, facts, isSame, (conflict) =>
+            TransferPlace.orInTheWay(options.local, to, write(conflict))
+          )
           line.progress()
           return settled(item, size, bytes.length, outcome)
         }
         const { digest, local } = options
+        // What nobody names is not gone on with.
+        const named = facts.fingerprint === "" ? {} : { fingerprint: facts.fingerprint }
         let rule: TransferFrame.Conflict = "fail"
         const isSame =
           digest === undefined
             ? undefined
             : Effect.zipWith(localRoot(context, to), digest(from), (a, b) => a === b, { concurrent: true })
-        const outcome = yield* place(item, facts, isSame, (conflict) => {
+        const outcome = yield* place(item, facts, comparing(context, item, size, isSame), (conflict) => {
           rule = conflict
-          return orInTheWay(context, to, local.write(to, { ...about, size, conflict, fingerprint: facts.fingerprint }))
+          return TransferPlace.orInTheWay(local, to, local.write(to, { ...about, size, conflict, ...named }))
         })
-        if (outcome._tag !== "Written") return settled(item, size, 0, outcome)
+        if (outcome._tag !== "Written") {
+          // The server holds it open until it hears what becomes of it.
+          yield* slot.lane.send({ _tag: "Fail", id: slot.id, reason: "Stopped", message: "" })
+          return settled(item, size, 0, outcome)
+        }
         const writer = {
           ...outcome.value,
           // Whoever notices that the line is lost waits for it.
@@ -273,7 +248,7 @@ const putLarge = Effect.fnUntraced(function* (context: Context, item: Item) {
   if (TransferFrame.isEager(facts)) {
     return yield* putWhole(context, item, facts, yield* TransferSender.whole(reader))
   }
-  const measured = yield* meter(context, item)
+  const measured = yield* TransferMeter.make(context, item)
   yield* tell({ _tag: "Started", from, to, size })
   /** Of what was sent whole, although nobody may have heard what became of it. */
   let whole: Uint8Array | undefined
@@ -291,16 +266,27 @@ const putLarge = Effect.fnUntraced(function* (context: Context, item: Item) {
         if (accept._tag !== "Accept") return yield* answered(accept, whole ?? new Uint8Array(0))
         yield* measured.start(accept.offset, size)
         let root: Uint8Array | undefined
+        let changed: Failure | undefined
         const sent =
           table === undefined
             ? TransferSender.blocks(lane, hash, id, reader, accept, measured.add)
             : TransferDelta.blocks(lane, hash, id, reader, accept, table, measured.add)
-        const sending = Effect.map(sent, (it) => {
-          root = it
-          whole = it
+        const sending = Effect.matchEffect(sent, {
+          onSuccess: (it) =>
+            Effect.sync(() => {
+              root = it
+              whole = it
+            }),
+          onFailure: (error) => {
+            if (error.reason !== "Changed") return Effect.fail(error)
+            // The server hears why, and that nobody can go on with what it has; its answer is waited for as any other.
+            changed = error
+            return lane.send({ _tag: "Fail", id, reason: "Changed", message: error.message })
+          }
         })
         // The server may give the file up at any time: its disk is full, say.
         const last = yield* Effect.raceFirst(Effect.andThen(own(sending), Effect.never), next)
+        if (changed !== undefined) return yield* changed
         if (root === undefined && last._tag === "Done") return yield* TransferReceiver.unexpected(last)
         return yield* answered(last, root ?? new Uint8Array(0))
       })
@@ -308,7 +294,7 @@ const putLarge = Effect.fnUntraced(function* (context: Context, item: Item) {
   const outcome = yield* place(
     item,
     facts,
-    isSameThere(context, item, TransferSender.digest(hash, reader)),
+    comparing(context, item, size, isSameThere(context, item, TransferSender.digest(hash, reader))),
     (conflict) => {
       const isDelta = typeof conflict === "object" && size >= Delta.MIN_LENGTH
       return TransferDelta.orWhole(isDelta ? (options.delta ?? NEVER) : NEVER, attempt(conflict))
@@ -332,13 +318,26 @@ const putFolder = ({ line, tell }: Context, { to }: Item) =>
     .pipe(Effect.andThen(tell({ _tag: "Folder", to })))
 
 /** A path that no frame can carry would cost all files their stream. */
-const sayable = ({ from, to }: Item): Effect.Effect<unknown, FilesError> =>
-  Math.max(from.length, to.length) * 3 <= MAX_PATH_LENGTH ? Effect.void : Effect.andThen(parsePath(from), parsePath(to))
+const sayable = ({ from, to }: Item): Effect.Effect<unknown, TransferError> =>
+  Math.max(from.length, to.length) * 3 <= MAX_PATH_LENGTH
+    ? Effect.void
+    : Effect.mapError(
+        Effect.andThen(parsePath(from), parsePath(to)),
+        ({ message, reason }) => new TransferError({ reason, message })
+      )
+
+/** Which side's file it was, where it was one's. */
+const sideOf = (error: Failure): { readonly side?: Side } => {
+  if (error instanceof FilesError) return { side: "here" }
+  return error.side === undefined ? {} : { side: error.side === "here" ? "here" : "server" }
+}
 
 /** Deals with all items; the line is given up when whoever takes the events stops. */
 const run = (
   options: Options,
   items: Stream.Stream<Item, TransferError>,
+  /** Where the files are written. */
+  side: Side,
   /** What goes by the bundle, and how. */
   isPlain: (item: Item) => boolean,
   bundle: SmallTransfers.Bundled,
@@ -362,7 +361,7 @@ const run = (
         primitives,
         line,
         small: yield* SmallFiles.make(options.local),
-        place: yield* TransferPlace.make(options),
+        ...(yield* TransferPlace.make(options, side)),
         large: large.withPermit,
         tell
       }
@@ -373,11 +372,18 @@ const run = (
       }
       const failing = (item: Item, effect: Effect.Effect<void, Failure>) =>
         Effect.andThen(sayable(item), effect).pipe(
-          Effect.retry({ schedule: BUSY, while: ({ reason }) => reason === "Busy" }),
+          Effect.retry({ schedule: BUSY, while: (error) => error.reason === "Busy" && !isFatal(error) }),
           Effect.catch((error) =>
             error instanceof TransferError && isFatal(error)
               ? Effect.fail(error)
-              : tell({ _tag: "Failed", from: item.from, to: item.to, reason: error.reason, message: error.message })
+              : tell({
+                  _tag: "Failed",
+                  from: item.from,
+                  to: item.to,
+                  reason: error.reason,
+                  message: error.message,
+                  ...sideOf(error)
+                })
           )
         )
       const going = yield* Semaphore.make(FILES)
@@ -399,8 +405,16 @@ const run = (
 
 /** Brings files from the server. `options.local` is the folder that `Item.to` lies below. */
 export const get = (options: Options, items: Stream.Stream<Item, TransferError>) =>
-  run(options, items, ({ isNew }) => isNew === true, SmallTransfers.get, getFile, getFolder)
+  run(
+    { ...options, touch: options.local.touch },
+    items,
+    "here",
+    ({ isNew }) => isNew === true,
+    SmallTransfers.get,
+    getFile,
+    getFolder
+  )
 
 /** Brings files to the server. `options.local` is the folder that `Item.from` lies below. */
 export const put = (options: Options, items: Stream.Stream<Item, TransferError>) =>
-  run(options, items, () => true, SmallTransfers.put, putFile, putFolder)
+  run(options, items, "server", ({ isNew }) => isNew !== false, SmallTransfers.put, putFile, putFolder)

@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type * as RemoteFile from "../domain/RemoteFile.ts"
-import { FilesError, MAX_DEPTH, MAX_FOLDER_LENGTH, type Page } from "../domain/RemoteFile.ts"
+import { FilesError, MAX_DEPTH, MAX_FOLDER_LENGTH, MAX_WALKED_LENGTH, type Page } from "../domain/RemoteFile.ts"
 import * as RemotePath from "../domain/RemotePath.ts"
 
 /** Names that begin so, in whatever case, are the store's own. */
@@ -110,6 +110,16 @@ export interface SmallFile extends Omit<WriteOptions, "size" | "fingerprint"> {
   readonly bytes: Uint8Array
 }
 
+/** What a file's content is to be found under from now on. */
+export interface TouchOptions {
+  /** The file that is meant, as in Stat. */
+  readonly version: string
+  /** Milliseconds since 1970. */
+  readonly mtimeMs: number
+  /** Permission bits, taken `& 0o755 | 0o600`. */
+  readonly mode: number
+}
+
 /** A file as it was read, all of it at one time. */
 export interface SmallRead extends Pick<Reader, "path" | "size" | "mtimeMs" | "mode" | "version"> {
   /** All of it; undefined where it is longer than what was asked for. */
@@ -152,7 +162,12 @@ export interface FileTree {
   readonly writeSmall: (
     files: ReadonlyArray<SmallFile>
   ) => Effect.Effect<ReadonlyArray<Result.Result<RemoteFile.Stat, FilesError>>>
-  /** With `parents`, missing folders on the way are made and a folder that is there is fine. */
+  /**
+   * Gives a file another time and mode and leaves its content alone; `Changed` if another version stands there. Gives it
+   * as it is then, under a version of its own.
+   */
+  readonly touch: (path: string, to: TouchOptions) => Effect.Effect<RemoteFile.Stat, FilesError>
+  /** With `parents`, missing folders on the way are made and a folder that is there is fine, the base too. */
   readonly mkdir: (path: string, options?: { readonly parents?: boolean }) => Effect.Effect<RemoteFile.Stat, FilesError>
   /** Moves into the trash; fails with `Unsupported` where that is impossible. The base itself cannot be removed. */
   readonly remove: (path: string, options?: RemoveOptions) => Effect.Effect<void, FilesError>
@@ -203,6 +218,9 @@ const MESSAGES: Readonly<Record<Exclude<RemoteFile.Reason, "BadName">, string>> 
 export const failure = (reason: keyof typeof MESSAGES, path: RemotePath.RemotePath, why?: string): FilesError =>
   new FilesError({ reason, message: `${JSON.stringify(RemotePath.format(path))}: ${why ?? MESSAGES[reason]}` })
 
+/** The error for something that was to be moved to where it is. */
+export const itself = (path: RemotePath.RemotePath): FilesError => failure("Exists", path, "it is there already")
+
 const badName = (why: string): FilesError =>
   new FilesError({ reason: "BadName", message: `this path is refused: ${why}` })
 
@@ -233,10 +251,10 @@ export const checkCursor = (cursor: string | undefined): Effect.Effect<void, Fil
 /** Where a walk's cursor stands; fails with `BadName` where it is none. Empty at the beginning. */
 export const walkCursor = (cursor: string | undefined): Effect.Effect<RemotePath.RemotePath, FilesError> => {
   if (cursor === undefined) return Effect.succeed([])
-  const parsed = parse(cursor)
-  return Result.isSuccess(parsed) && cursor !== "" && parsed.success.join("/") === cursor
-    ? Effect.succeed(parsed.success)
-    : notACursor
+  // It may be longer than a path that can be asked for: a tree may.
+  const names = cursor.length > MAX_WALKED_LENGTH ? [] : cursor.split("/")
+  const isPath = names.length <= MAX_DEPTH && names.every((name) => RemotePath.isName(name) && !isReserved(name))
+  return isPath && names.length > 0 ? Effect.succeed(names) : notACursor
 }
 
 /** Bytes: the longest file that is taken, so that its block hashes fit in memory. */

@@ -22,6 +22,7 @@ import {
   checkCursor,
   type FileTree,
   failure,
+  itself,
   type ListOptions,
   MAX_READ_LENGTH,
   type MoveOptions,
@@ -29,6 +30,7 @@ import {
   type Reader,
   type RemoveOptions,
   type SmallFile,
+  type TouchOptions,
   type WalkOptions,
   type WriteOptions,
   type Writer,
@@ -231,7 +233,19 @@ export const make = (base: Readonly<Record<string, MemoryNode>> = {}): FileTree 
       )
     )
 
+  const touch = Effect.fn("FileTree.touch")(function* (path: string, { mode, mtimeMs, version }: TouchOptions) {
+    const parsed = yield* parsePath(path)
+    const node = yield* find(parsed)
+    if (node.kind !== "file") return yield* failure("NotAFile", parsed)
+    if (node.version !== version) return yield* failure("Changed", parsed)
+    const folder = yield* enter(parsed.slice(0, -1))
+    const leaf = tree.leaf("file", node.bytes, mtimeMs, (mode & 0o755) | 0o600)
+    folder.children.set(parsed.at(-1) ?? "", leaf)
+    return statOf(parsed, leaf)
+  })
+
   const mkdir = Effect.fn("FileTree.mkdir")(function* (path: string, options: { readonly parents?: boolean } = {}) {
+    if (options.parents === true && (yield* parsePath(path)).length === 0) return yield* stat(path)
     const { name, parent, parsed } = yield* named(path)
     const folder = yield* enter(parent, options.parents)
     const there = folder.children.get(name)
@@ -276,7 +290,10 @@ export const make = (base: Readonly<Record<string, MemoryNode>> = {}): FileTree 
     const source = yield* named(from)
     const target = yield* named(to)
     const node = yield* find(source.parsed)
-    if (node.kind === "folder" && isWithin(target.parsed, source.parsed))
+    const isInto = isWithin(target.parsed, source.parsed)
+    const isItself = isInto && target.parsed.length === source.parsed.length
+    if (isItself && (node.kind === "folder" || conflict !== "rename")) return yield* itself(target.parsed)
+    if (node.kind === "folder" && isInto)
       return yield* failure("Unsupported", target.parsed, "a folder cannot be moved into itself")
     const { folder, name, path } = yield* destination(to, node, conflict)
     if (folder.children.get(name) === node) return yield* failure("Exists", target.parsed)
@@ -339,6 +356,7 @@ export const make = (base: Readonly<Record<string, MemoryNode>> = {}): FileTree 
     readSmall,
     write,
     writeSmall,
+    touch,
     mkdir,
     remove,
     move,

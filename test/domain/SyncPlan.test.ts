@@ -30,6 +30,38 @@ describe("SyncPlan", () => {
     assert.deepStrictEqual([files, equal], [[{ path: "a", size: 1, isNew: false }], 0])
   })
 
+  it("brings the owner's right to execute over, where both sides can tell of it", () => {
+    const modes = (from: number, to: number, ...others: ReadonlyArray<number>) => {
+      const [one, other] = [
+        { ...file(), mode: from },
+        { ...file(), mode: to }
+      ]
+      const target = { a: other, ...Object.fromEntries(others.map((mode, i) => [`b${i}`, { ...file(), mode }])) }
+      const { equal, files } = SyncPlan.make(tree({ a: one }), tree(target), plain)
+      assert.strictEqual(equal + files.length, 1)
+      return files
+    }
+    assert.deepStrictEqual(modes(0o755, 0o644), [{ path: "a", size: 1, isNew: false, mode: 0o755 }])
+    assert.deepStrictEqual(modes(0o644, 0o755, 0o600), [{ path: "a", size: 1, isNew: false, mode: 0o644 }])
+    // The rest goes with it, and is no reason: masks differ.
+    for (const [from, to] of [
+      [0o644, 0o600],
+      [0o755, 0o700],
+      [0o777, 0o755]
+    ] as const)
+      assert.deepStrictEqual(modes(from, to), [])
+    // A disk on which everything may be executed, or nothing: it would be tried again at each sync.
+    assert.deepStrictEqual(modes(0o644, 0o755, 0o755), [])
+    for (const [from, to] of [
+      [0o755, 0o666],
+      [0o755, 0o444],
+      [0o666, 0o755],
+      [0o444, 0o755]
+    ] as const)
+      assert.deepStrictEqual(modes(from, to, 0o600), [])
+    assert.deepStrictEqual(SyncPlan.make(tree({ a: file() }), tree({ a: { ...file(), mode: 0o755 } }), plain).files, [])
+  })
+
   it("removes with delete only, a folder as one", () => {
     const source = tree({ keep: file() })
     const target = tree({ keep: file(), old: folder, "old/a": file(), "old/b/c": file(), "old.txt": file() })
@@ -62,6 +94,11 @@ describe("SyncPlan", () => {
     assert.isTrue(SyncPlan.isSameTime(1000, 1999))
     assert.isFalse(SyncPlan.isSameTime(1001, 1999))
     assert.isFalse(SyncPlan.isSameTime(1000, 2000))
+  })
+
+  it("takes times before 1970 for what becomes of them on the way", () => {
+    assert.isTrue(SyncPlan.isSameTime(-2_147_483_648_000, 0))
+    assert.isFalse(SyncPlan.isSameTime(-5, 1001))
   })
 
   it("carried out, makes the trees equal", () => {

@@ -186,6 +186,9 @@ describe.skipIf(!posix)("FileTree on the disk", () => {
         )
         assert.strictEqual(yield* reason(put(tree, name, bytesOf("x"), { conflict: "replace" })), "NotAFile")
         assert.strictEqual(yield* reason(tree.copy(name, "c")), "NotAFile")
+        const to = { version: "0".repeat(32), mtimeMs: 1000, mode: 0o777 }
+        assert.strictEqual(yield* reason(tree.touch(name, to)), "NotAFile")
+        assert.strictEqual(yield* reason(tree.touch(`${name}/canary`, to)), "NotAFolder")
         assert.strictEqual(yield* reason(tree.open(`${name}/canary`)), "NotAFolder")
         assert.strictEqual(yield* reason(put(tree, `${name}/x`, bytesOf("x"), { parents: true })), "NotAFolder")
         assert.strictEqual(yield* reason(tree.mkdir(`${name}/x/y`, { parents: true })), "NotAFolder")
@@ -233,6 +236,7 @@ describe.skipIf(!posix)("FileTree on the disk", () => {
         tree.remove("f"),
         tree.move("f", "g"),
         tree.copy("f", "g"),
+        tree.touch("f", { version: (yield* tree.stat("f")).version ?? "", mtimeMs: 1000, mode: 0o777 }),
         tree.restore("000000000000-00000000"),
         tree.emptyTrash()
       ]
@@ -445,6 +449,37 @@ describe.skipIf(!posix)("FileTree on the disk", () => {
           }),
         (at) => Effect.sync(() => execFileSync("umount", ["-l", at]))
       )
+  )
+
+  it.effect.skipIf(!(linux && root))(
+    `a trash that cannot all be deleted: what stays is named, and the rest goes${root ? "" : " (skipped: mounting needs root)"}`,
+    () => {
+      const at = base()
+      return Effect.gen(function* () {
+        const tree = yield* make(at)
+        yield* put(tree, "d/stuck/in/f", bytesOf("x"), { parents: true })
+        yield* put(tree, "z", bytesOf("x"))
+        // A folder that is a file system of its own cannot be deleted.
+        execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", Path.join(at, "d/stuck/in")])
+        yield* tree.remove("d/stuck", { recursive: true })
+        yield* tree.remove("z")
+        const error = yield* Effect.flip(tree.emptyTrash())
+        assert.strictEqual(error.reason, "Busy")
+        assert.strictEqual(error.message, '"/d/stuck": it is in use; what is left of it stays in the trash')
+        assert.deepStrictEqual(
+          (yield* tree.trash).map(({ path }) => path),
+          ["/d/stuck"]
+        )
+      }).pipe(
+        Effect.ensuring(
+          Effect.sync(() => {
+            const trash = Path.join(at, ".clawchat-trash")
+            for (const name of Fs.readdirSync(trash).filter((name) => name.endsWith(".item")))
+              execFileSync("umount", ["-l", Path.join(trash, name, "in")])
+          })
+        )
+      )
+    }
   )
 
   it.effect("killed at any moment: the old content or the new, and the next one goes on", () =>

@@ -70,6 +70,11 @@ const draw = (pick: (count: number) => number): readonly [string, Operation] => 
         )
     ],
     ["stat", (tree) => tree.stat(path)],
+    [
+      `touch the version of ${to}`,
+      (tree) =>
+        Effect.flatMap(tree.stat(to), ({ version = "" }) => tree.touch(path, { version, mtimeMs: 2000, mode: 0o755 }))
+    ],
     ["usage", (tree) => tree.usage(path)],
     ["list", (tree) => tree.list(path)],
     [

@@ -52,6 +52,9 @@ const program = Effect.gen(function* () {
       walk: tree.walk("in"),
       usage: tree.usage("in"),
       mkdir: tree.mkdir(`in/deep/folder${round % 7}`),
+      touch: Effect.flatMap(tree.stat("in/deep/inside"), ({ version = "" }) =>
+        tree.touch("in/deep/inside", { version, mtimeMs: 1000, mode: 0o600 })
+      ),
       copy: tree.copy("in/deep/inside", `in/${name}copy`, { conflict: "replace" }),
       move: tree.move(`in/${name}`, `in/deep/${name}moved`, { conflict: "replace" }),
       remove: tree.remove(`in/deep/${name}`, { forever: round % 2 === 0 }),

@@ -95,6 +95,9 @@ describe.skipIf(process.platform === "win32")("FileTree: walls", () => {
               tree.copy("in/deep/inside", path, { conflict: "replace" }),
               tree.restore(path),
               tree.mkdir(path),
+              Effect.flatMap(tree.stat("in/inside"), ({ version = "" }) =>
+                tree.touch(path, { version, mtimeMs: 1000, mode: 0o777 })
+              ),
               tree.remove(path, { recursive: true, forever: true })
             ]
             for (const operation of operations) {

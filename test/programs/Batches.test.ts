@@ -42,4 +42,14 @@ describe("Batches", () => {
       assert.isTrue(Exit.hasDies(yield* Effect.exit(ask(1))))
     })
   )
+
+  it.effect("a batch that dies takes no later one with it", () =>
+    Effect.gen(function* () {
+      const ask = yield* Batches.make(4, (numbers: ReadonlyArray<number>) =>
+        numbers.includes(1) ? Effect.die("a bug") : Effect.succeed(numbers.map((n) => Result.succeed(n)))
+      )
+      assert.isTrue(Exit.hasDies(yield* Effect.exit(ask(1))))
+      assert.strictEqual(yield* ask(2), 2)
+    })
+  )
 })

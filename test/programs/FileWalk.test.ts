@@ -124,15 +124,27 @@ describe("FileWalk", () => {
       )
       assert.deepStrictEqual(items, [
         { from: "/a/b", to: "to/b", kind: "folder" },
-        { from: "/a/b/c", to: "to/b/c", kind: "file", size: 3, mtimeMs: 7 },
-        { from: "/a/d", to: "to/d", kind: "file", size: 3, mtimeMs: 7 }
+        { from: "/a/b/c", to: "to/b/c", kind: "file", size: 3, mtimeMs: 7, mode: 0o600 },
+        { from: "/a/d", to: "to/d", kind: "file", size: 3, mtimeMs: 7, mode: 0o600 }
       ])
       assert.deepStrictEqual(left, ["unnamed /a", "unnamed /a", "link l@"])
       const whole = yield* Stream.runCollect(FileWalk.below(pages, "/", "", () => {}))
       assert.deepStrictEqual(
         whole.map(({ from, to }) => [from, to]),
-        ["a", "a/b", "a/b/c", "a/d", "z"].map((path) => [`/${path}`, path])
+        ["a", "a/b", "a/b/c", "a/d", "z"].map((path) => [`/${path}`, `/${path}`])
       )
+    })
+  )
+
+  it.effect("what a pattern matched in folders that it matched too goes with them", () =>
+    Effect.gen(function* () {
+      const { pages } = store("a/b/c", "a/d", "a b", "ab/c", "e/f")
+      const paths = Effect.fnUntraced(function* (pattern: string) {
+        return FileWalk.topmost(yield* FileWalk.expand(pages, pattern)).map(({ path }) => path)
+      })
+      assert.deepStrictEqual(yield* paths("**"), ["/a", "/a b", "/ab", "/e"])
+      assert.deepStrictEqual(yield* paths("**/[cd]"), ["/a/b/c", "/a/d", "/ab/c"])
+      assert.deepStrictEqual(yield* paths("{a/b,a/b/c,e/f}"), ["/a/b", "/e/f"])
     })
   )
 

@@ -98,7 +98,7 @@ describe("FilesAsk", () => {
       )
       const failure = yield* Effect.flip(end)
       assert.strictEqual(failure.code, 1)
-      assert.match(failure.message, /^2 of the targets are there already: give --conflict/)
+      assert.match(failure.message, /^2 targets are there already: give --conflict/)
       assert.strictEqual(options("rename").conflict, "rename")
     })
   )

@@ -129,6 +129,52 @@ describe("FilesShow", () => {
     })
   )
 
+  it.effect("at a terminal: says what it compares before anything goes, and elsewhere nothing of that", () =>
+    Effect.gen(function* () {
+      for (const isTerminal of [true, false]) {
+        const console = yield* FilesConsole.make({ isTerminal, columns: 30 })
+        const show = yield* FilesShow.make({ json: false, quiet: false })
+        const events = yield* Queue.unbounded<Event>()
+        const running = yield* Effect.forkChild(show.run(Stream.fromQueue(events), called))
+        const name = `${"long/".repeat(30)}\u001b[31mred`
+        yield* Queue.offer(events, { _tag: "Started", ...way(name), size: 4_000_000 })
+        yield* Queue.offer(events, { _tag: "Comparing", ...way(name), size: 4_000_000 })
+        yield* TestClock.adjust("100 millis")
+        const drawn = () => screen(console.err).at(-1) ?? ""
+        if (isTerminal) assert.match(drawn(), /^comparing \u2026[a-z[\]0-9/]*red$/)
+        assert.isAtMost(drawn().length, isTerminal ? 29 : 0)
+        yield* Queue.offer(events, { _tag: "Progress", ...way(name), bytes: 200_000, size: 4_000_000 })
+        yield* TestClock.adjust("100 millis")
+        assert.notInclude(drawn(), "comparing")
+        yield* Fiber.interrupt(running)
+      }
+    })
+  )
+
+  it.effect("says on which side a file failed, and what became of a time", () =>
+    Effect.gen(function* () {
+      const console = yield* FilesConsole.make()
+      const show = yield* FilesShow.make({ json: false, quiet: false })
+      const failed = { _tag: "Failed", ...way("f"), reason: "Denied", message: "denied" } as const
+      const events: ReadonlyArray<Event> = [
+        { ...failed, side: "here" },
+        { ...failed, side: "server" },
+        { ...failed, reason: "BadName", side: "server" },
+        { _tag: "Same", ...way("a"), size: 1, touched: true },
+        { _tag: "Same", ...way("b"), size: 1, touched: false }
+      ]
+      yield* show.run(Stream.fromIterable(events), called)
+      assert.deepStrictEqual(console.err.split("\n"), [
+        "clawchat: denied (here)",
+        "clawchat: denied (on the server)",
+        "clawchat: denied",
+        "here/a  is the same already, and now of the same time and mode",
+        "here/b  is the same already, but for its time or mode",
+        ""
+      ])
+    })
+  )
+
   it.effect("a transfer that ends early has a code of its own, and what the server said cannot steer", () =>
     Effect.gen(function* () {
       yield* FilesConsole.make()

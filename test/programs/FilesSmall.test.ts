@@ -18,7 +18,7 @@ const root = TransferSender.rootOf(primitives.hash, bytes)
 const facts = { size: 1000, mtimeMs: 5, mode: 0o600, fingerprint: "x" }
 
 /** The server's end with what it has said, and a gate before its disk and its line. */
-const make = (nodes = {}) =>
+const make = (nodes = {}, { forgetful = false } = {}) =>
   Effect.gen(function* () {
     const tree = MemoryFileTree.make(nodes)
     const gate = yield* Latch.make(false)
@@ -38,8 +38,8 @@ const make = (nodes = {}) =>
     const scope = yield* Scope.make()
     const few = yield* FilesSmall.make({
       tree: {
-        readSmall: (paths, longest) => Effect.andThen(gate.await, tree.readSmall(paths, longest)),
-        writeSmall: (files) => Effect.andThen(gate.await, tree.writeSmall(files))
+        readSmall: (paths, longest) => Effect.andThen(gate.await, tree.readSmall(forgetful ? [] : paths, longest)),
+        writeSmall: (files) => Effect.andThen(gate.await, tree.writeSmall(forgetful ? files.slice(0, 1) : files))
       },
       primitives,
       claims,
@@ -56,7 +56,7 @@ const make = (nodes = {}) =>
     const put = (id: number, path = "/f"): void => few.put({ _tag: "Put", id, facts, conflict: "fail", path })
     const data = (id: number, length = 1000): Frame => ({ _tag: "Data", id, bytes: bytes.slice(0, length) })
     const end = (id: number, hash = root): Frame => ({ _tag: "End", id, root: hash })
-    return { tree, few, said, long, account, scope, running, settle, put, data, end }
+    return { tree, gate, few, said, long, account, scope, running, settle, put, data, end }
   })
 
 describe("FilesSmall", () => {
@@ -120,6 +120,52 @@ describe("FilesSmall", () => {
       assert.include(yield* settle, "9 Fail Busy")
       few.want({ _tag: "Want", id: 10, path: "/a" })
       assert.strictEqual(few.hear({ _tag: "Data", id: 10, bytes })?.reason, "Protocol")
+    })
+  )
+
+  it.effect("owes an end that reads nothing no more than it may have on its way", () =>
+    Effect.gen(function* () {
+      const { end, few, gate, put, settle } = yield* make()
+      for (let id = 0; id < 100; id++) {
+        put(id)
+        few.hear(end(id, new Uint8Array(32)))
+        few.want({ _tag: "Want", id, path: "/a" })
+        few.hear({ _tag: "Fail", id, reason: "Stopped", message: "" })
+        if (id === 0) yield* Effect.yieldNow
+      }
+      assert.isAtLeast(few.count(), 198)
+      assert.strictEqual((yield* settle).filter((each) => each.endsWith("Fail Damaged")).length, 100)
+      assert.strictEqual(few.count(), 0)
+      // Given up while it is read.
+      yield* gate.close
+      few.want({ _tag: "Want", id: 1, path: "/a" })
+      yield* Effect.yieldNow
+      few.hear({ _tag: "Fail", id: 1, reason: "Stopped", message: "" })
+      yield* settle
+      assert.strictEqual(few.count(), 0)
+    })
+  )
+
+  it.effect("what the store says nothing of has failed", () =>
+    Effect.gen(function* () {
+      const { data, end, few, put, settle } = yield* make({}, { forgetful: true })
+      for (const id of [1, 2]) {
+        put(id, `/${id}`)
+        few.hear(data(id))
+        few.hear(end(id))
+      }
+      few.want({ _tag: "Want", id: 3, path: "/a" })
+      assert.sameMembers(yield* settle, ["1 Done", "2 Fail Io", "3 Fail Io"])
+    })
+  )
+
+  it.effect("another version than the one to be replaced stands in the way", () =>
+    Effect.gen(function* () {
+      const { data, end, few, settle } = yield* make({ f: { kind: "file", size: 3 } })
+      few.put({ _tag: "Put", id: 1, facts, conflict: { version: "0".repeat(32) }, path: "/f" })
+      few.hear(data(1))
+      few.hear(end(1))
+      assert.deepStrictEqual(yield* settle, ["1 Conflict"])
     })
   )
 

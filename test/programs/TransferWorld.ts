@@ -79,7 +79,7 @@ export const pair = Effect.fnUntraced(function* (seed: number, budget = Number.P
 })
 
 /** The real server on one end; gives what it ended with. */
-export const serve = (
+const serve = (
   tree: FileTree,
   { server }: Pair,
   claims = TransferClaims.make(),
@@ -152,11 +152,17 @@ export const make = Effect.fnUntraced(function* (
       Effect.map((root) => Buffer.from(root).toString("hex")),
       Effect.mapError(({ message }) => new TransferError({ reason: "Io", message }))
     )
+  const touch: Options["touch"] = (path, to) =>
+    Effect.mapError(
+      remote.touch(path, to),
+      ({ message, reason }) => new TransferError({ reason, message, side: "there" })
+    )
   const options: World["options"] = (some) => ({
     open,
     local,
     conflict: "skip",
     digest,
+    touch,
     // Tests let time run as fast as it goes.
     idleMs: 1e9,
     ...some

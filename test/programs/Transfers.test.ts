@@ -1,10 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { FilesError } from "../../src/domain/RemoteFile.ts"
+import * as StreamHeader from "../../src/domain/StreamHeader.ts"
+import { TransferError } from "../../src/domain/TransferError.ts"
 import type { Event, Item } from "../../src/programs/TransferEvent.ts"
+import * as MemoryFileTree from "../../src/services/MemoryFileTree.ts"
 import type { MemoryNode } from "../../src/services/MemoryNodes.ts"
 import * as World from "./TransferWorld.ts"
 
@@ -140,6 +144,11 @@ describe("Transfers", () => {
         assert.deepStrictEqual(failed, ["Changed", "Changed"])
         assert.notInclude(tags(events), "Done")
         assert.deepStrictEqual([...(yield* (way === "put" ? world.there : world.here).list("/")).entries], [])
+        if (way === "get") return
+        // Of that nothing is kept: nobody can go on with it.
+        const again = yield* run(world.put(some, { local: MemoryFileTree.make(nodes) }))
+        assert.notInclude(tags(again), "Resuming")
+        assert.strictEqual(done(again).length, 2)
       })
     )
 
@@ -171,6 +180,121 @@ describe("Transfers", () => {
               assert.deepStrictEqual(yield* World.contents(tree, "/a (2)"), World.bytesOf(1, length))
           }
         }
+      })
+    )
+
+    it.effect(`${way}: what is the same gets the source's time and mode where it is to be overwritten`, () =>
+      Effect.gen(function* () {
+        for (const length of [0, 100, 300_000]) {
+          for (const rule of ["skip", "rename", "overwrite"] as const) {
+            const is = rule === "overwrite"
+            const mine = file(1, length)
+            const old = { ...file(1, length, 5), mode: 0o600 }
+            const remoded = { ...mine, mode: 0o755 }
+            const source = { a: mine, b: remoded, c: mine }
+            const target = { a: old, b: mine, c: mine }
+            const world = yield* World.make(way === "put" ? source : target, way === "get" ? source : target)
+            const about = { size: length, mtimeMs: 1_700_000_000_001 }
+            const some: ReadonlyArray<Item> = [
+              { from: "/a", to: "/a", ...about },
+              // The caller has seen that its mode is another.
+              { from: "/b", to: "/b", ...about, mode: 0o755 },
+              { from: "/c", to: "/c", ...about }
+            ]
+            const same = (events: ReadonlyArray<Event>) =>
+              Object.fromEntries(
+                events.flatMap((event) => (event._tag === "Same" ? [[event.from, event.touched]] : []))
+              )
+            const events = yield* run(world[way](some, { conflict: rule }))
+            const expected = { "/a": is ? true : undefined, "/b": is ? true : undefined, "/c": undefined }
+            const { "/a": a, ...rest } = expected
+            assert.deepStrictEqual(same(events), rule === "skip" ? rest : { "/a": a, ...rest }, `${rule} ${length}`)
+            const tree = way === "put" ? world.there : world.here
+            const facts = Effect.fnUntraced(function* (path: string) {
+              const { mode, mtimeMs, size } = yield* tree.stat(path)
+              return [size, mtimeMs, mode]
+            })
+            assert.deepStrictEqual(
+              [yield* facts("/a"), yield* facts("/b")],
+              is
+                ? [
+                    [length, 1_700_000_000_001, 0o640],
+                    [length, 1_700_000_000_001, 0o755]
+                  ]
+                : [
+                    [length, 5, 0o600],
+                    [length, 1_700_000_000_001, 0o640]
+                  ]
+            )
+            if (!is) continue
+            // Both ends read all of a large file, which takes its time.
+            const compared = events.flatMap((event) => (event._tag === "Comparing" ? [[event.from, event.size]] : []))
+            assert.deepStrictEqual(compared, length > 65_536 ? [["/a", length]] : [])
+            // Nothing is left to do, and nothing is hashed for it.
+            const digest = () => Effect.die("hashed again")
+            const again = yield* run(world[way](some.slice(0, 1), { conflict: rule, digest }))
+            assert.deepStrictEqual(same(again), { "/a": undefined })
+          }
+        }
+      })
+    )
+
+    it.effect(`${way}: whose time may not be set is the same all the same, and one that changed is not`, () =>
+      Effect.gen(function* () {
+        for (const [reason, expected] of [
+          ["Denied", { _tag: "Same", touched: false }],
+          ["Unsupported", { _tag: "Same", touched: false }],
+          ["Changed", { _tag: "Failed", reason: "Changed", side: way === "put" ? "server" : "here" }]
+        ] as const) {
+          const [source, target] = [{ a: file(1, 100) }, { a: file(1, 100, 5) }]
+          const world = yield* World.make(way === "put" ? source : target, way === "get" ? source : target)
+          const local = {
+            ...world.here,
+            touch: () => Effect.fail(new FilesError({ reason, message: "no" }))
+          }
+          const touch = () => Effect.fail(new TransferError({ reason, message: "no", side: "there" }))
+          const options = { conflict: "overwrite", ...(way === "put" ? { touch } : { local }) } as const
+          const [event] = yield* run(world[way]([{ from: "/a", to: "/a" }], options))
+          assert.deepInclude(event, expected)
+        }
+      })
+    )
+
+    it.effect(`${way}: a file that fails says on which side`, () =>
+      Effect.gen(function* () {
+        const denied: MemoryNode = { kind: "folder", denied: true, children: {} }
+        const [here, there] = way === "put" ? (["here", "server"] as const) : (["server", "here"] as const)
+        const source = { a: file(1, 100), b: file(1, 300_000), c: file(1, 100), closed: denied }
+        const target = {
+          closed: denied,
+          b: { kind: "folder", children: {} },
+          c: { kind: "folder", children: {} }
+        } as const
+        const world = yield* World.make(way === "put" ? source : target, way === "get" ? source : target)
+        const events = yield* run(
+          world[way](
+            [
+              { from: "/none", to: "/none" },
+              { from: "/closed/x", to: "/x", size: 5, mtimeMs: 5, isNew: true },
+              { from: "/a", to: "/closed/a", size: 100, isNew: true },
+              { from: "/b", to: "/b" },
+              { from: "/c", to: "/c" },
+              { from: "/a", to: `/${"x".repeat(5000)}` }
+            ],
+            { conflict: "overwrite" }
+          )
+        )
+        const sides = events.flatMap((event) =>
+          event._tag === "Failed" ? [[event.from, event.reason, event.side]] : []
+        )
+        assert.deepStrictEqual(sides.sort(), [
+          ["/a", "BadName", undefined],
+          ["/a", "Denied", there],
+          ["/b", "Exists", there],
+          ["/c", "Exists", there],
+          ["/closed/x", "Denied", here],
+          ["/none", "NotFound", here]
+        ])
       })
     )
 
@@ -254,6 +378,74 @@ describe("Transfers", () => {
         ])
       }
       assert.strictEqual(world.pairs.length, 2)
+    })
+  )
+
+  it.effect("get: large files that are not taken do not stay open at the server", () =>
+    Effect.gen(function* () {
+      // One more than a server holds for a device.
+      const names = Array.from({ length: 65 }, (_, i) => `f${i}`)
+      const nodesOf = (length: number) => Object.fromEntries(names.map((name) => [name, file(length, length)]))
+      const world = yield* World.make(nodesOf(65_538), nodesOf(65_537))
+      const items = names.map((name) => ({ from: `/${name}`, to: `/${name}` }))
+      const events = yield* patiently(run(world.get(items)))
+      assert.deepStrictEqual([...new Set(tags(events))], ["Skipped"])
+    })
+  )
+
+  for (const length of [100, 300_000]) {
+    it.effect(`put: ${length} bytes that take the place of others, and nobody hears of it`, () =>
+      Effect.gen(function* () {
+        const items = [{ from: "/a", to: "/a" }]
+        const make = (budgets: ReadonlyArray<number>) =>
+          World.make({ a: file(1, length) }, { a: file(2, length + 7) }, { budgets })
+        const put = (world: World.World) => run(world.put(items, { conflict: "overwrite" }))
+        const whole = yield* make([])
+        yield* put(whole)
+        const { client = 0, server = 0 } = whole.pairs[0]?.written() ?? {}
+        const world = yield* make([client + server - 1])
+        const events = yield* patiently(put(world))
+        assert.deepStrictEqual(tags(events).slice(-2), ["Reconnecting", "Same"])
+        assert.deepStrictEqual(yield* World.contents(world.there, "/a"), World.bytesOf(1, length))
+      })
+    )
+  }
+
+  it.effect("put: what somebody else put there after the question is not replaced", () =>
+    Effect.gen(function* () {
+      for (const length of [100, 300_000]) {
+        const world = yield* World.make({ a: file(1, length) }, { a: file(2, length + 7) })
+        const other = { path: "/a", bytes: World.bytesOf(3, 5), conflict: "replace" } as const
+        const ask = () => Effect.as(world.there.writeSmall([other]), "overwrite" as const)
+        const events = yield* run(world.put([{ from: "/a", to: "/a" }], { conflict: "ask", ask }))
+        assert.deepInclude(events.at(-1), { _tag: "Failed", reason: "Changed" })
+        assert.deepStrictEqual(yield* World.contents(world.there, "/a"), World.bytesOf(3, 5))
+      }
+    })
+  )
+
+  it.effect("waits, and says why in the end, where a device has as many streams as it may", () =>
+    Effect.gen(function* () {
+      for (const free of [Number.POSITIVE_INFINITY, 3]) {
+        const world = yield* World.make({}, { a: file(1, 10), b: file(2, 10) })
+        let tries = 0
+        const { open: works } = world.options()
+        const refused = Effect.tap(World.pair(1), ({ server }) => server.reset(StreamHeader.Code.TooMany))
+        const open = Effect.suspend(() => (++tries > free ? works : Effect.map(refused, ({ client }) => client)))
+        const events: Array<Event> = []
+        const got = Stream.runForEach(
+          world.get(
+            ["/a", "/b"].map((path) => ({ from: path, to: path })),
+            { open }
+          ),
+          (event) => Effect.sync(() => void events.push(event))
+        )
+        const exit = yield* patiently(Effect.result(got))
+        assert.deepStrictEqual(tags(events), free === 3 ? ["Done", "Done"] : [])
+        if (free === 3) continue
+        assert.deepInclude(Result.isFailure(exit) ? { ...exit.failure } : {}, { reason: "Busy" })
+        assert.strictEqual(tries, 6)
+      }
     })
   )
 

@@ -318,6 +318,28 @@ export const suite = (fresh: () => Effect.Effect<FileTree, FilesError, Scope.Sco
       yield* reader.unchanged
     }))
 
+  test("gives a file another time and mode, if it is the one that is meant", (tree) =>
+    Effect.gen(function* () {
+      const old = yield* put(tree, "d/f", bytesOf("abc"), { parents: true, mtimeMs: 5000, mode: 0o644 })
+      const to = { version: old.version ?? "", mtimeMs: 1_699_999_999_123, mode: 0o4777 }
+      const touched = yield* tree.touch("d/f", to)
+      assert.deepStrictEqual(
+        [touched.path, touched.kind, touched.size, touched.mtimeMs, touched.mode],
+        ["/d/f", "file", 3, to.mtimeMs, 0o755]
+      )
+      assert.deepStrictEqual(yield* tree.stat("d/f"), touched)
+      assert.strictEqual(text(yield* get(tree, "d/f")), "abc")
+      // It is another version now, for whoever looked before.
+      assert.notStrictEqual(touched.version, old.version)
+      assert.strictEqual(yield* reason(tree.touch("d/f", to)), "Changed")
+      const now = { ...to, version: touched.version ?? "" }
+      assert.strictEqual((yield* tree.touch("d/f", { ...now, mode: 0 })).mode, 0o600)
+      assert.strictEqual(yield* reason(tree.touch("none", now)), "NotFound")
+      assert.strictEqual(yield* reason(tree.touch("d", now)), "NotAFile")
+      assert.strictEqual(yield* reason(tree.touch("/", now)), "NotAFile")
+      assert.strictEqual(yield* reason(tree.touch("d/f/g", now)), "NotAFolder")
+    }))
+
   test("makes folders", (tree) =>
     Effect.gen(function* () {
       assert.strictEqual((yield* tree.mkdir("a")).kind, "folder")
@@ -329,6 +351,7 @@ export const suite = (fresh: () => Effect.Effect<FileTree, FilesError, Scope.Sco
       assert.strictEqual(yield* reason(tree.mkdir("f", { parents: true })), "Exists")
       assert.strictEqual(yield* reason(tree.mkdir("f/g", { parents: true })), "NotAFolder")
       assert.strictEqual(yield* reason(tree.mkdir("")), "Exists")
+      assert.strictEqual((yield* tree.mkdir("/", { parents: true })).path, "/")
       assert.strictEqual(yield* reason(tree.mkdir(`${"d/".repeat(100)}d`, { parents: true })), "BadName")
       yield* put(tree, "p/q/f", bytesOf("x"), { parents: true })
       assert.strictEqual(text(yield* get(tree, "p/q/f")), "x")
@@ -346,6 +369,13 @@ export const suite = (fresh: () => Effect.Effect<FileTree, FilesError, Scope.Sco
       yield* tree.move("b", "d/e/a", { conflict: "replace" })
       assert.strictEqual(text(yield* get(tree, "d/e/a")), "b")
       assert.strictEqual(yield* reason(tree.move("d", "d/e/x")), "Unsupported")
+      for (const path of ["d", "d/e/a"]) {
+        const same = yield* Effect.match(tree.move(path, path), {
+          onSuccess: () => "moved",
+          onFailure: ({ message, reason }) => `${reason} ${message}`
+        })
+        assert.strictEqual(same, `Exists "/${path}": it is there already`)
+      }
       assert.strictEqual(yield* reason(tree.move("d", "g")), "Exists")
       assert.strictEqual(yield* reason(tree.move("d", "g", { conflict: "replace" })), "Exists")
       assert.strictEqual(yield* reason(tree.move("d/e/a", "g", { conflict: "replace" })), "NotAFile")
@@ -475,7 +505,8 @@ export const suite = (fresh: () => Effect.Effect<FileTree, FilesError, Scope.Sco
           tree.move(path, "g"),
           tree.move("f", path),
           tree.copy(path, "g"),
-          tree.copy("f", path)
+          tree.copy("f", path),
+          tree.touch(path, { version: "0".repeat(32), mtimeMs: 0, mode: 0o600 })
         ]
         for (const [i, operation] of operations.entries())
           assert.strictEqual(yield* reason(operation), "BadName", `${JSON.stringify(path)} in operation ${i}`)

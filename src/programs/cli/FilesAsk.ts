@@ -33,7 +33,7 @@ const facts = (size: number | undefined, mtimeMs: number): string =>
   `${size === undefined ? "of unknown size" : Progress.size(size)}, ${new Date(mtimeMs).toISOString().slice(0, 16).replace("T", " ")}`
 
 /** `where`: what the target's side is called. */
-export const make = (show: FilesShow.Show, where: "here" | "there") => {
+export const make = (show: FilesShow.Show, where: "here" | "there", called: FilesShow.Called = ({ to }) => to) => {
   const canAsk = process.stdin.isTTY && process.stderr.isTTY
   let always: TransferEvent.Answer | undefined
   let refused = 0
@@ -42,12 +42,12 @@ export const make = (show: FilesShow.Show, where: "here" | "there") => {
     if (always !== undefined) return always
     if (!canAsk) {
       refused++
-      yield* Output.note(`clawchat: ${refusal(item.to).message}`)
+      yield* Output.note(`clawchat: ${refusal(called(item)).message}`)
       return "skip"
     }
     yield* Output.note(
       Printable.line(
-        `${item.to} is ${where} already: ${target.kind}, ${facts(target.size, target.mtimeMs)}; new: ${facts(source.size, source.mtimeMs)}`
+        `${called(item)} is ${where} already: ${target.kind}, ${facts(target.size, target.mtimeMs)}; new: ${facts(source.size, source.mtimeMs)}`
       )
     )
     for (;;) {
@@ -64,7 +64,9 @@ export const make = (show: FilesShow.Show, where: "here" | "there") => {
   })
   /** Fails where a question had to go unasked. */
   const end: Effect.Effect<void, Failure> = Effect.suspend(() =>
-    refused === 0 ? Effect.void : Effect.fail(failed(`${refused} of the targets are there already: ${HINT}`))
+    refused === 0
+      ? Effect.void
+      : Effect.fail(failed(`${refused === 1 ? "one target is" : `${refused} targets are`} there already: ${HINT}`))
   )
   return { options, end }
 }

@@ -5,7 +5,7 @@ import * as Printable from "../../domain/Printable.ts"
 import * as Progress from "../../domain/Progress.ts"
 import { FilesError } from "../../domain/RemoteFile.ts"
 import * as FileWalk from "../FileWalk.ts"
-import { failed, notFound, usage } from "./Failure.ts"
+import { notFound, usage } from "./Failure.ts"
 import * as Files from "./FilesCommon.ts"
 import * as Layers from "./Layers.ts"
 import * as Output from "./Output.ts"
@@ -16,6 +16,9 @@ export interface Input extends Files.Input {
 
 /** Calls under way of what a pattern has found: half of what the server takes on a stream. */
 const AT_ONCE = 8
+
+const needsRecursive = (path: string) =>
+  new FilesError({ reason: "NotAFile", message: `${JSON.stringify(path)} is a folder: add -r` })
 
 /** What was done, as a line of JSON or for people. */
 const report = (input: Files.Input, facts: object, sentence: string) =>
@@ -49,24 +52,27 @@ export const rm = Effect.fnUntraced(
     if (input.path.length === 0) return yield* usage("What? Give a path")
     const { pages, server } = yield* Files.connect(input)
     const { forever, recursive } = input
-    yield* Files.eachOf(input.path, (path) =>
-      Effect.gen(function* () {
-        const found = yield* FileWalk.expand(pages, path)
-        yield* Effect.forEach(
-          found,
-          ({ path: at }) =>
-            Effect.andThen(
-              server["Files.Remove"]({ path: at, recursive, forever }),
-              report(
-                input,
-                { removed: at, forever },
-                forever ? `deleted ${Files.shown(at)}` : `${Files.shown(at)} is in the trash`
-              )
-            ),
-          { concurrency: AT_ONCE, discard: true }
+    const tries = Files.makeTries()
+    const remove = (at: string) =>
+      Effect.andThen(
+        server["Files.Remove"]({ path: at, recursive, forever }),
+        report(
+          input,
+          { removed: at, forever },
+          forever ? `deleted ${Files.shown(at)}` : `${Files.shown(at)} is in the trash`
         )
-      })
-    )
+      )
+    for (const path of input.path) {
+      const found = yield* tries.find(FileWalk.expand(pages, path))
+      yield* Effect.forEach(
+        recursive ? FileWalk.topmost(found) : found,
+        ({ kind, path: at }) =>
+          // What a pattern meets beside files: whether it is empty would depend on what of it went first.
+          tries.run(kind === "folder" && !recursive && found.length > 1 ? needsRecursive(at) : remove(at)),
+        { concurrency: AT_ONCE, discard: true }
+      )
+    }
+    yield* tries.end
   },
   Effect.scoped,
   Effect.provide(Layers.networkBrief)
@@ -88,6 +94,7 @@ const carry = (verb: "mv" | "cp") =>
       const to = input.path.at(-1)
       const sources = input.path.slice(0, -1)
       if (to === undefined || sources.length === 0) return yield* usage("From where to where? Give two paths or more")
+      yield* Files.refuseEmpty(input.path)
       const { pages, server } = yield* Files.connect(input)
       const target = yield* pages.stat(to).pipe(
         Effect.asSome,
@@ -99,34 +106,34 @@ const carry = (verb: "mv" | "cp") =>
       )
       const isFolder = Option.exists(target, ({ kind }) => kind === "folder")
       if (to.endsWith("/") && !isFolder) return yield* notFound(`${JSON.stringify(to)} is no folder on the server`)
-      yield* Files.eachOf(sources, (source) =>
-        Effect.gen(function* () {
-          const found = yield* FileWalk.expand(pages, source)
-          if (!isFolder && (found.length > 1 || sources.length > 1)) {
-            const message = `${JSON.stringify(to)} must be a folder to take several things`
-            return yield* new FilesError({ reason: "NotAFolder", message })
-          }
-          for (const { kind, path } of found) {
-            if (verb === "cp" && kind === "folder" && input.recursive !== true) {
-              const message = `${JSON.stringify(path)} is a folder: add -r`
-              return yield* new FilesError({ reason: "NotAFile", message })
-            }
-            const into = isFolder ? `${to.replace(/\/+$/, "")}/${Files.nameOf(path)}` : to
-            const payload = { from: path, to: into, conflict: CONFLICT[input.conflict] }
-            const act = verb === "mv" ? server["Files.Move"](payload) : server["Files.Copy"](payload)
-            const done = verb === "mv" ? "moved" : "copied"
-            yield* act.pipe(
-              Effect.flatMap((at) =>
-                report(input, { [done]: path, to: at.path }, `${done} ${Files.shown(path)} to ${Files.shown(at.path)}`)
-              ),
-              Effect.catchIf(
-                (error) => input.conflict === "skip" && error._tag === "FilesError" && error.reason === "Exists",
-                () => report(input, { skipped: path, to: into }, `skipped ${Files.shown(path)}: it is there already`)
-              )
+      const tries = Files.makeTries()
+      const one = ({ kind, path }: FileWalk.Match) =>
+        Effect.suspend(() => {
+          if (verb === "cp" && kind === "folder" && input.recursive !== true) return needsRecursive(path)
+          const into = Files.canonical(isFolder ? `${to}/${Files.nameOf(path)}` : to)
+          const payload = { from: path, to: into, conflict: CONFLICT[input.conflict] }
+          const act = verb === "mv" ? server["Files.Move"](payload) : server["Files.Copy"](payload)
+          const done = verb === "mv" ? "moved" : "copied"
+          return act.pipe(
+            Effect.flatMap((at) =>
+              report(input, { [done]: path, to: at.path }, `${done} ${Files.shown(path)} to ${Files.shown(at.path)}`)
+            ),
+            Effect.catchIf(
+              (error) => input.conflict === "skip" && error._tag === "FilesError" && error.reason === "Exists",
+              () => report(input, { skipped: path, to: into }, `skipped ${Files.shown(path)}: it is there already`)
             )
-          }
+          )
         })
-      )
+      for (const source of sources) {
+        const found = yield* tries.find(FileWalk.expand(pages, source))
+        if (!isFolder && (found.length > 1 || sources.length > 1)) {
+          const message = `${JSON.stringify(to)} must be a folder to take several things`
+          yield* tries.run(new FilesError({ reason: "NotAFolder", message }))
+          continue
+        }
+        for (const each of verb === "mv" ? FileWalk.topmost(found) : found) yield* tries.run(one(each))
+      }
+      yield* tries.end
     },
     Effect.scoped,
     Effect.provide(Layers.networkBrief)
@@ -136,6 +143,9 @@ export const mv = carry("mv")
 export const cp = carry("cp")
 
 // -- trash -------------------------------------------------------------------------------------------------------------
+
+const notInTrash = (id: string): string =>
+  Printable.line(`${JSON.stringify(id)} is not in the trash: see clawchat files trash ls`)
 
 export const trashLs = Effect.fnUntraced(
   function* (input: Files.Input) {
@@ -174,7 +184,7 @@ export const trashRestore = Effect.fnUntraced(
     if (one === undefined) {
       return yield* named.length > 1
         ? usage(`${JSON.stringify(input.id)} begins ${named.length} ids: give more of it`)
-        : notFound(`${JSON.stringify(input.id)} is not in the trash: see clawchat files trash ls`)
+        : notFound(notInTrash(input.id))
     }
     const to = Option.getOrUndefined(input.to)
     const at = yield* Effect.mapError(
@@ -196,13 +206,15 @@ export const trashEmpty = Effect.fnUntraced(
     const { server } = yield* Files.connect(input)
     let count = 0
     if (input.ids.length === 0) count = yield* Effect.mapError(server["Files.TrashEmpty"]({}), Files.failure)
-    yield* Files.eachOf(input.ids, (id) =>
-      Effect.map(server["Files.TrashEmpty"]({ id }), (gone) => {
-        count += gone
-      })
-    )
-    if (input.ids.length > 0 && count === 0) return yield* failed("Nothing was deleted")
-    yield* report(input, { deleted: count }, `deleted ${count} for good`)
+    const tries = Files.makeTries()
+    const remove = Effect.fnUntraced(function* (id: string) {
+      const gone = yield* server["Files.TrashEmpty"]({ id })
+      if (gone === 0) return yield* new FilesError({ reason: "NotFound", message: notInTrash(id) })
+      count += gone
+    })
+    for (const id of input.ids) yield* tries.run(remove(id))
+    if (input.ids.length === 0 || count > 0) yield* report(input, { deleted: count }, `deleted ${count} for good`)
+    yield* tries.end
   },
   Effect.scoped,
   Effect.provide(Layers.networkBrief)

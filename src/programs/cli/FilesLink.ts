@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { Priority } from "../../domain/protocol/Streams.ts"
+import type { TransferError } from "../../domain/TransferError.ts"
 import * as ClientLink from "../ClientLink.ts"
 import * as ClockSkew from "../ClockSkew.ts"
 import * as Common from "./Common.ts"
@@ -61,5 +62,11 @@ export const make = Effect.fnUntraced(function* (input: Files.Input) {
   const deltas = (wanted: Delta): Effect.Effect<boolean> =>
     wanted === "auto" ? isFar : Effect.succeed(wanted === "always")
   const server = Files.patient(first.server, input.timeout.silentMs)
-  return { open, deltas, server, pages: Files.remotePages(server) }
+  const digest = (path: string): Effect.Effect<string, TransferError> =>
+    server["Files.Digest"]({ path }).pipe(
+      Effect.map(({ root }) => root),
+      Effect.mapError(Files.transferError)
+    )
+  const touch = Files.touch(server)
+  return { open, deltas, digest, touch, server, pages: Files.remotePages(server) }
 })

@@ -48,7 +48,8 @@ export const ls = Effect.fnUntraced(
     const take = (within: string, { kind, mode, mtimeMs, size }: Found | Entry, name: string): void => {
       rows.push({ name: within + name, kind, size, mtimeMs, mode })
     }
-    yield* Files.eachOf(paths, (path) =>
+    const tries = Files.makeTries()
+    const look = (path: string) =>
       Effect.gen(function* () {
         const found = yield* FileWalk.expand(pages, path)
         const [first] = found
@@ -73,13 +74,15 @@ export const ls = Effect.fnUntraced(
           unnamed += listed.unnamed
         }
       })
-    )
+    for (const path of paths) yield* tries.run(look(path))
+    if (paths.length === 1) yield* tries.end
     if (input.json)
       yield* Output.json(rows.map(({ kind, mode, mtimeMs, name, size }) => ({ name, kind, size, mtimeMs, mode })))
     else if (rows.length > 0) {
       yield* Output.line(input.quiet ? rows.map(({ kind, name }) => labelled(name, kind)).join("\n") : describe(rows))
     }
     if (!input.quiet) yield* Files.leftOut(unnamed, unread)
+    yield* tries.end
   },
   Effect.scoped,
   Effect.provide(Layers.networkBrief)
@@ -156,33 +159,45 @@ export const tree = Effect.fnUntraced(
 
 // -- du ----------------------------------------------------------------------------------------------------------------
 
+type Used = { readonly path: string } & Pick<Usage, "bytes" | "files" | "folders" | "others" | "unread">
+
+const counted = (n: number, one: string): string => `${n} ${one}${n === 1 ? "" : "s"}`
+
+const tabulate = (all: ReadonlyArray<Used>): Effect.Effect<void> =>
+  Output.line(
+    Output.table(
+      all.map(({ bytes, files, folders, path }) => [
+        Progress.size(bytes).padStart(8),
+        counted(files, "file"),
+        counted(folders, "folder"),
+        Files.shown(path)
+      ])
+    )
+  )
+
 export const du = Effect.fnUntraced(
   function* (input: Input) {
     const { pages, server } = yield* Files.connect(input)
-    const all: Array<{ readonly path: string } & Pick<Usage, "bytes" | "files" | "folders" | "others" | "unread">> = []
-    yield* Files.eachOf(input.path.length === 0 ? [""] : input.path, (path) =>
-      Effect.gen(function* () {
-        for (const match of yield* FileWalk.expand(pages, path)) {
-          const { bytes, files, folders, others, unread } = yield* server["Files.Du"]({ path: match.path })
-          all.push({ path: match.path, bytes, files, folders, others, unread })
-        }
-      })
-    )
-    if (input.json) return yield* Output.json(all)
-    const counted = (n: number, one: string): string => `${n} ${one}${n === 1 ? "" : "s"}`
-    yield* Output.line(
-      Output.table(
-        all.map(({ bytes, files, folders, path }) => [
-          Progress.size(bytes).padStart(8),
-          counted(files, "file"),
-          counted(folders, "folder"),
-          Files.shown(path)
-        ])
-      )
-    )
-    for (const { path, unread } of all) {
-      if (unread > 0 && !input.quiet) yield* Output.note(`${unread} folders in ${Files.shown(path)} cannot be read`)
+    const all: Array<Used> = []
+    const tries = Files.makeTries()
+    const paths = input.path.length === 0 ? [""] : input.path
+    for (const path of paths) {
+      for (const match of yield* tries.find(FileWalk.expand(pages, path))) {
+        yield* tries.run(
+          Effect.map(server["Files.Du"]({ path: match.path }), ({ bytes, files, folders, others, unread }) => {
+            all.push({ path: match.path, bytes, files, folders, others, unread })
+          })
+        )
+      }
     }
+    if (all.length === 0) yield* tries.end
+    if (input.json) yield* Output.json(all)
+    else yield* tabulate(all)
+    for (const { path, unread } of all) {
+      if (unread > 0 && !input.quiet)
+        yield* Output.note(`${counted(unread, "folder")} in ${Files.shown(path)} cannot be read`)
+    }
+    yield* tries.end
   },
   Effect.scoped,
   Effect.provide(Layers.networkBrief)

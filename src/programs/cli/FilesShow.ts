@@ -16,6 +16,7 @@ import * as Output from "./Output.ts"
 /** Milliseconds between two drawings. */
 const DRAW_MS = 100
 const CLEAR = "\r\u001b[K"
+const COMPARING = "comparing "
 
 export interface Options {
   readonly json: boolean
@@ -65,6 +66,8 @@ export const make = Effect.fnUntraced(function* ({ json, quiet }: Options) {
   const meter = new Progress.Meter(started)
   /** Bytes of the files under way, by source, and of all that are done. */
   const active = new Map<string, { bytes: number; from: number; readonly size: number | null }>()
+  /** Sources that are compared and not yet sent. */
+  const compared = new Set<string>()
   let done = 0
   let current: string | undefined
   let called: Called = ({ to }) => to
@@ -92,16 +95,19 @@ export const make = Effect.fnUntraced(function* ({ json, quiet }: Options) {
     meter.add(now, bytes)
     if (isAside || current === undefined) return
     const file = active.get(current)
-    const line = Progress.line(
-      {
-        path: shown,
-        bytes: file?.bytes ?? 0,
-        size: file?.size ?? null,
-        rate: meter.rate(now),
-        files: sum.files + sum.same
-      },
-      Math.max(20, (process.stderr.columns ?? 80) - 1)
-    )
+    const columns = Math.max(20, (process.stderr.columns ?? 80) - 1)
+    const line = compared.has(current)
+      ? `${COMPARING}${Progress.tail(Printable.line(shown), columns - COMPARING.length)}`
+      : Progress.line(
+          {
+            path: shown,
+            bytes: file?.bytes ?? 0,
+            size: file?.size ?? null,
+            rate: meter.rate(now),
+            files: sum.files + sum.same
+          },
+          columns
+        )
     isDrawn = true
     yield* write(`${CLEAR}${line}`)
   })
@@ -115,15 +121,22 @@ export const make = Effect.fnUntraced(function* ({ json, quiet }: Options) {
     const file = active.get(from)
     if (file !== undefined) done += file.bytes - file.from
     active.delete(from)
+    compared.delete(from)
   }
 
   const words: (event: TransferEvent.Event) => string | undefined = (event) => {
     switch (event._tag) {
       case "Started":
+        compared.delete(event.from)
         if (current === undefined || !active.has(current)) tell(event)
         if (!active.has(event.from)) active.set(event.from, { bytes: 0, from: 0, size: event.size })
         return undefined
+      case "Comparing":
+        compared.add(event.from)
+        if (current === undefined || !active.has(current)) tell(event)
+        return undefined
       case "Resuming":
+        compared.delete(event.from)
         active.set(event.from, {
           bytes: event.offset,
           from: event.offset,
@@ -133,6 +146,7 @@ export const make = Effect.fnUntraced(function* ({ json, quiet }: Options) {
       case "Progress": {
         const file = active.get(event.from) ?? { bytes: 0, from: 0, size: event.size }
         active.set(event.from, { ...file, bytes: event.bytes, size: event.size })
+        compared.delete(event.from)
         tell(event)
         return undefined
       }
@@ -146,7 +160,10 @@ export const make = Effect.fnUntraced(function* ({ json, quiet }: Options) {
       case "Same":
         finish(event.from)
         sum.same++
-        return isDrawing ? undefined : `${called(event)}  is the same already`
+        if (event.touched === false) return `${called(event)}  is the same already, but for its time or mode`
+        return isDrawing
+          ? undefined
+          : `${called(event)}  is the same already${event.touched === true ? ", and now of the same time and mode" : ""}`
       case "Skipped":
         finish(event.from)
         sum.skipped++
@@ -169,7 +186,7 @@ export const make = Effect.fnUntraced(function* ({ json, quiet }: Options) {
       const text = words(event)
       if (text !== undefined) lines.push(Printable.line(text))
       if (event._tag === "Failed") {
-        yield* note(`clawchat: ${event.message}`)
+        yield* note(`clawchat: ${Files.placed(event.message, event.reason, event.side)}`)
       }
     }
     if (json) yield* Output.line(events.map((event) => Printable.json(event)).join("\n"))

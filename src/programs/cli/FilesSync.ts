@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import * as Printable from "../../domain/Printable.ts"
 import { FilesError } from "../../domain/RemoteFile.ts"
 import * as SyncPlan from "../../domain/SyncPlan.ts"
 import { LocalFolders } from "../../services/LocalFolders.ts"
@@ -35,10 +36,11 @@ interface Side {
 
 const nothing: Side = { tree: new Map(), unread: [], unnamed: 0 }
 
-const tree = <E>(pages: FileWalk.Pages<E>, path: string) =>
+/** A target that is not there is empty. A source is there: one that went away meanwhile would empty the target. */
+const tree = <E>(pages: FileWalk.Pages<E>, path: string, isTarget: boolean) =>
   Effect.catchIf(
     FileWalk.tree(pages, path),
-    (error) => error instanceof FilesError && error.reason === "NotFound",
+    (error) => isTarget && error instanceof FilesError && error.reason === "NotFound",
     () => Effect.succeed(nothing)
   )
 
@@ -61,11 +63,11 @@ const itemsOf = (
 ): ReadonlyArray<TransferEvent.Item> => [
   ...plan.folders.map((path): TransferEvent.Item => ({ ...way(path), kind: "folder" })),
   ...plan.files.map(
-    ({ path, size }): TransferEvent.Item => ({
+    ({ path, ...rest }): TransferEvent.Item => ({
       ...way(path),
       kind: "file",
-      size,
-      mtimeMs: source.tree.get(path)?.mtimeMs ?? 0
+      mtimeMs: source.tree.get(path)?.mtimeMs ?? 0,
+      ...rest
     })
   )
 ]
@@ -74,28 +76,46 @@ const count = (n: number, one: string): string => `${n} ${one}${n === 1 ? "" : "
 
 export const sync = Effect.fnUntraced(
   function* (input: Input) {
-    const { deltas, open, pages, server } = yield* FilesLink.make(input)
+    yield* Files.refuseEmpty([input.local, input.remote])
+    const { deltas, digest, open, pages, server, touch } = yield* FilesLink.make(input)
     const folders = yield* LocalFolders
-    const local = yield* Effect.mapError(
-      folders.open(input.local, { readOnly: !input.back || input.dryRun, make: input.back && !input.dryRun }),
-      Files.failure
-    )
-    const remote = `/${input.remote.replace(/^\/+|\/+$/g, "")}`
-    const ends = { local: tree(FileWalk.pagesOf(local), ""), remote: tree(pages, remote) }
-    const [here, there] = yield* Effect.mapError(
-      Effect.all([ends.local, ends.remote], { concurrency: "unbounded" }),
-      Files.failure
-    )
+    const remote = Files.canonical(input.remote)
+    // Before the folder here is made.
+    if (input.back) yield* Effect.mapError(pages.stat(remote), Files.failureThere)
+    const local = yield* folders
+      .open(input.local, { readOnly: !input.back || input.dryRun, make: input.back && !input.dryRun })
+      .pipe(
+        Effect.catchIf(
+          ({ reason }) => input.back && input.dryRun && reason === "NotFound",
+          () => Effect.succeed(undefined)
+        ),
+        Effect.mapError(Files.failureHere)
+      )
+    const ends = [
+      local === undefined
+        ? Effect.succeed(nothing)
+        : Effect.mapError(tree(FileWalk.pagesOf(local), "", input.back), Files.failureHere),
+      Effect.mapError(tree(pages, remote, !input.back), Files.failureThere)
+    ] as const
+    const [here, there] = yield* Effect.all(ends, { concurrency: "unbounded" })
     const [source, target] = input.back ? [there, here] : [here, there]
-    // A source that is not there at all would empty the target.
-    if (input.back) yield* Effect.mapError(pages.stat(remote), Files.failure)
     const plan = SyncPlan.make(source.tree, target.tree, input)
     const show = yield* FilesShow.make(input)
-    if (input.dryRun) {
-      if (input.json) return yield* Output.json(plan)
-      const lines = told(plan, source, target, input).map(Files.shown)
+    const isRead = source.unread.length === 0 && source.unnamed === 0
+    /** What was to be removed and is not makes the command fail, as folders do that could not be read. */
+    const whole =
+      source.unread.length > 0
+        ? failed(`${count(source.unread.length, "folder")} could not be read`)
+        : isRead || plan.removed.length === 0
+          ? Effect.void
+          : failed("nothing was removed, because not everything could be named")
+    if (input.dryRun || local === undefined) {
+      const would = isRead ? plan : { ...plan, removed: [] }
+      const lines = input.json ? [Printable.json(would)] : told(would, source, target, input).map(Files.shown)
       if (lines.length > 0) yield* Output.line(lines.join("\n"))
-      return yield* show.note(`nothing was done; ${count(plan.equal, "file")} the same already`)
+      yield* Files.leftOut(source.unnamed, source.unread)
+      yield* show.note(`nothing was done; ${count(plan.equal, "file")} the same already`)
+      return yield* whole
     }
 
     const at = (path: string): string => `${remote === "/" ? "" : remote}/${path}`
@@ -104,18 +124,21 @@ export const sync = Effect.fnUntraced(
         ? local.remove(path, { recursive: true, forever: true })
         : server["Files.Remove"]({ path: at(path), recursive: true })
     const removeAll = (paths: ReadonlyArray<string>) =>
-      Files.eachOf(paths, (path) =>
-        Effect.andThen(
-          remove(path),
-          input.json
-            ? Output.line(JSON.stringify({ _tag: "Removed", path }))
-            : show.note(`removed ${path}${input.back ? "" : " (it is in the trash)"}`)
-        )
+      Files.eachOf(
+        paths,
+        (path) =>
+          Effect.andThen(
+            remove(path),
+            input.json
+              ? Output.line(JSON.stringify({ _tag: "Removed", path }))
+              : show.note(`removed ${path}${input.back ? "" : " (it is in the trash)"}`)
+          ),
+        input.back ? "here" : "server"
       )
 
     yield* removeAll(plan.cleared)
     const items = itemsOf(plan, source, (path) =>
-      input.back ? { from: at(path), to: path } : { from: `/${path}`, to: at(path) }
+      input.back ? { from: at(path), to: `/${path}` } : { from: `/${path}`, to: at(path) }
     )
     const options: TransferEvent.Options = {
       open,
@@ -124,32 +147,31 @@ export const sync = Effect.fnUntraced(
       conflict: "overwrite",
       checksum: input.checksum,
       delta: deltas(input.delta),
-      digest: (path) =>
-        server["Files.Digest"]({ path }).pipe(
-          Effect.map(({ root }) => root),
-          Effect.mapError(Files.transferError)
-        )
+      digest,
+      touch
     }
     if (!input.back && Option.isNone(yield* FilesTransfer.existing(pages.stat(remote)))) {
-      yield* Effect.mapError(server["Files.Mkdir"]({ path: remote, parents: true }), Files.failure)
+      yield* Effect.mapError(server["Files.Mkdir"]({ path: remote, parents: true }), Files.failureThere)
     }
     const all = Stream.fromIterable(items)
     const events = input.back ? Transfers.get(options, all) : Transfers.put(options, all)
-    yield* show.run(events, ({ from, to }) => (input.back ? to : from.slice(1)))
-    const isWhole = show.sum.failed === 0 && source.unread.length === 0 && source.unnamed === 0
-    if (isWhole) yield* removeAll(plan.removed)
-    else if (plan.removed.length > 0)
+    yield* show.run(events, ({ from, to }) => (input.back ? to : from).replace(/^\//, ""))
+    if (show.sum.failed === 0 && isRead) yield* removeAll(plan.removed)
+    else if (plan.removed.length > 0 && (show.sum.failed > 0 || source.unread.length > 0))
       yield* show.note("nothing was removed, because not everything could be read or sent")
 
-    if (plan.left.length > 0) yield* show.note(`${count(plan.left.length, "link")} or special files were left out`)
-    yield* show.note(`${count(plan.equal, "file")} the same already`)
+    if (plan.left.length > 0) {
+      const [first] = plan.left
+      yield* show.note(`left out: ${count(plan.left.length, "link or special file")}, first ${JSON.stringify(first)}`)
+    }
     yield* Files.leftOut(source.unnamed, source.unread)
+    show.sum.same += plan.equal
     yield* show.end
     for (const path of plan.blocked) {
       yield* Output.note(`clawchat: ${JSON.stringify(path)}: something of another kind stands there (see --delete)`)
     }
-    if (plan.blocked.length > 0) return yield* failed(`${plan.blocked.length} paths are in the way`)
-    if (source.unread.length > 0) return yield* failed(`${count(source.unread.length, "folder")} could not be read`)
+    if (plan.blocked.length > 0) return yield* failed(`in the way: ${count(plan.blocked.length, "path")}`)
+    yield* whole
   },
   Effect.scoped,
   Effect.provide(FilesTransfer.layers)

@@ -5,13 +5,14 @@ import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as Glob from "../../domain/Glob.ts"
+import * as Printable from "../../domain/Printable.ts"
 import * as Progress from "../../domain/Progress.ts"
 import { FilesError } from "../../domain/RemoteFile.ts"
 import * as SyncPlan from "../../domain/SyncPlan.ts"
 import type { TransferError } from "../../domain/TransferError.ts"
+import * as HostErrors from "../../layers/HostErrors.ts"
 import * as LocalFoldersNode from "../../layers/LocalFoldersNode.ts"
 import { LocalFolders } from "../../services/LocalFolders.ts"
 import * as FileWalk from "../FileWalk.ts"
@@ -41,6 +42,9 @@ const PIPE = "-"
 
 const isInto = (target: string): boolean => /[/\\]$/.test(target) || [".", ".."].includes(Path.basename(target))
 
+/** Whether a source is named as what is in it, as `cp -r folder/. target` has it. */
+const isContents = (source: string): boolean => /(^|[/\\])\.[/\\]*$/.test(source)
+
 const doubled = (items: ReadonlyArray<Pick<TransferEvent.Item, "from" | "to">>): string | undefined => {
   const seen = new Map<string, string>()
   for (const { from, to } of items) {
@@ -56,6 +60,7 @@ type Items = Stream.Stream<TransferEvent.Item, TransferError>
 interface Top {
   readonly match: FileWalk.Match
   readonly from: string
+  /** As answers write it: beginning with a slash, and empty for the base. */
   readonly to: string
   /** What of a folder is at its target already, by path below it. */
   readonly known: SyncPlan.Tree
@@ -63,25 +68,81 @@ interface Top {
 
 const NOTHING: SyncPlan.Tree = new Map()
 
-/** What stands below the target of a folder; one list is cheaper than a question per file. */
-const knownBelow = <E>(pages: FileWalk.Pages<E>, match: FileWalk.Match, to: string) =>
-  match.kind !== "folder"
-    ? Effect.succeed(NOTHING)
-    : FileWalk.tree(pages, to).pipe(
-        Effect.map(({ tree }): SyncPlan.Tree => tree),
+const topOf = (path: string): string => Files.canonical(path).replace(/^\/$/, "")
+
+/** Lists and questions about what stands at targets, at a time: what the server takes. */
+const LOOKS = 8
+
+/**
+ * What stands below the target of a folder, since one list is cheaper than a question per file; at that of a file where it may be
+ * overwritten, since no transfer tells its mode.
+ */
+const knownAll = <E>(
+  pages: FileWalk.Pages<E>,
+  named: ReadonlyArray<Omit<Top, "known">>,
+  conflict: TransferEvent.Rule
+): Effect.Effect<ReadonlyArray<Top>, E | FilesError> =>
+  Effect.forEach(
+    named,
+    (one) => {
+      const { match, to } = one
+      const isLooked = match.kind === "folder" || conflict === "overwrite"
+      const looked: Effect.Effect<Known, E | FilesError> =
+        match.kind === "folder" ? FileWalk.tree(pages, to) : Effect.map(pages.stat(to), alone)
+      if (!isLooked) return Effect.succeed<Top>({ ...one, known: NOTHING })
+      return looked.pipe(
+        Effect.map(({ tree }): Top => ({ ...one, known: tree })),
         Effect.catchIf(
           (error) => error instanceof FilesError && ["NotFound", "NotAFolder"].includes(error.reason),
-          () => Effect.succeed(NOTHING)
+          () => Effect.succeed<Top>({ ...one, known: NOTHING })
         )
       )
+    },
+    { concurrency: LOOKS }
+  )
+
+type Known = { readonly tree: SyncPlan.Tree }
+
+const alone = (stat: SyncPlan.Node): Known => ({ tree: new Map([["", stat]]) })
 
 const knownAt = ({ to }: TransferEvent.Item, top: Top): SyncPlan.Node | undefined =>
-  top.known.get(top.to === "" ? to : to.slice(top.to.length + 1))
+  top.known.get(to.slice(top.to.length + 1))
 
-/** Whether there is nothing to do: a folder is there, a file of the same size and time. */
-const isThere = ({ kind, mtimeMs, size }: TransferEvent.Item, there: SyncPlan.Node | undefined): boolean => {
+/** Whether there is nothing to do: a folder is there, a file of the same size and time whose mode may stay. */
+const isThere = ({ kind, mode, mtimeMs, size }: TransferEvent.Item, there: SyncPlan.Node | undefined): boolean => {
   if (there === undefined || there.kind !== kind) return false
-  return kind === "folder" || (there.size === size && SyncPlan.isSameTime(there.mtimeMs, mtimeMs ?? -1))
+  if (kind === "folder") return true
+  const isSame = mtimeMs !== undefined && there.size === size && SyncPlan.isSameTime(there.mtimeMs, mtimeMs)
+  return isSame && mode === undefined
+}
+
+/** How a list that items are made of breaks off, and whether what stands at their targets is to become like them. */
+interface Way {
+  readonly broken: (error: Files.RemoteError) => TransferError
+  readonly conflict: TransferEvent.Rule
+}
+
+/** Items of a folder with what is known of their targets. */
+const knowing = (top: Top, { conflict }: Way): ((item: TransferEvent.Item) => TransferEvent.Item) => {
+  const modeOf = SyncPlan.modes(top.known)
+  return (item) => {
+    const { mode, ...rest } = item
+    const there = knownAt(item, top)
+    if (there === undefined) return { ...rest, isNew: true }
+    const known = { ...rest, isNew: false }
+    if (conflict !== "overwrite" || mode === undefined || there.kind !== "file") return known
+    const wanted = modeOf({ ...there, mode }, there)
+    return wanted === undefined ? known : { ...known, mode: wanted }
+  }
+}
+
+/** The item of a file that was named: its whole mode counts, since nobody names it at every run. */
+const itemOf = (top: Top): TransferEvent.Item => {
+  const { from, match, to } = top
+  const { mode, mtimeMs, size } = match
+  const item = { from, to, kind: "file", size, mtimeMs } as const
+  const there = knownAt(item, top)
+  return there?.kind !== "file" || there.mode === ((mode & 0o755) | 0o600) ? item : { ...item, mode }
 }
 
 /** What things that were named are made of. */
@@ -89,19 +150,15 @@ const itemsOf = (
   pages: FileWalk.Pages<Files.RemoteError>,
   tops: ReadonlyArray<Top>,
   left: Files.Left,
-  show: FilesShow.Show
+  show: FilesShow.Show,
+  way: Way
 ): Items =>
   Stream.flatMap(Stream.fromIterable(tops), (top): Items => {
     const { from, match, to } = top
-    if (match.kind !== "folder") {
-      return Stream.succeed({ from, to, kind: "file", size: match.size, mtimeMs: match.mtimeMs })
-    }
+    if (match.kind !== "folder") return Stream.succeed(itemOf(top))
     const first: Items = to === "" ? Stream.empty : Stream.succeed({ from, to, kind: "folder" })
-    const below = Stream.mapError(FileWalk.below(pages, from, to, left.add), Files.transferError)
-    const known = Stream.map(
-      below,
-      (item): TransferEvent.Item => (knownAt(item, top) === undefined ? { ...item, isNew: true } : item)
-    )
+    const below = Stream.mapError(FileWalk.below(pages, from, to, left.add), way.broken)
+    const known = Stream.map(below, knowing(top, way))
     // Page by page: what comes together goes together.
     const missing = Stream.flattenArray(
       Stream.filter(
@@ -133,18 +190,35 @@ const refuse = (match: FileWalk.Match, name: string, recursive: boolean): Failur
 
 // -- get ---------------------------------------------------------------------------------------------------------------
 
-const statHere = (path: string): Fs.Stats | undefined => Fs.statSync(path, { throwIfNoEntry: false })
+/** Asks this host about a path that the user named. */
+const onHost = <A>(said: string, ask: () => A): Effect.Effect<A, Failure> =>
+  Effect.try({ try: ask, catch: (cause) => Files.hostFailure(said, HostErrors.codeOf(cause)) })
+
+/** What is at a path, links followed; undefined if nothing is. */
+const statHere = (path: string): Effect.Effect<Fs.Stats | undefined, Failure> =>
+  onHost(path, () => Fs.statSync(path, { throwIfNoEntry: false }))
+
+const noFolder = (target: string): Failure => failed(Printable.line(`${JSON.stringify(target)} is no folder`))
 
 /** The local folder to write below, and what the one thing is called there if it is not put into a folder. */
-const targetHere = (target: string, isOne: boolean): Result.Result<{ base: string; name?: string }, Failure> => {
-  const there = statHere(target)
-  if (there?.isDirectory() === true) return Result.succeed({ base: target })
-  if (there !== undefined && !isOne) return Result.fail(usage(`${target} must be a folder to take several things`))
-  if (!isOne || isInto(target)) return Result.succeed({ base: target })
-  const base = Path.dirname(Path.resolve(target))
-  if (statHere(base)?.isDirectory() !== true) return Result.fail(notFound(`there is no folder ${base}: make it first`))
-  return Result.succeed({ base, name: Path.basename(target) })
-}
+const targetHere = Effect.fnUntraced(function* (
+  target: string,
+  only: FileWalk.Match | undefined
+): Effect.fn.Return<{ readonly base: string; readonly name?: string }, Failure> {
+  const there = yield* statHere(target)
+  if (there?.isDirectory() === true) return { base: target }
+  if (there !== undefined && only === undefined) {
+    return yield* usage(`${target} must be a folder to take several things`)
+  }
+  if (there !== undefined && (isInto(target) || only?.kind === "folder")) return yield* noFolder(target)
+  if (only === undefined || isInto(target)) return { base: target }
+  const base = Path.dirname(target)
+  const above = yield* statHere(base)
+  if (above === undefined) return yield* notFound(`there is no folder ${Path.resolve(base)}: make it first`)
+  return above.isDirectory() ? { base, name: Path.basename(target) } : yield* noFolder(base)
+})
+
+const notPiped = (path: string): Failure => usage(`${JSON.stringify(path)} is a folder: standard output takes files`)
 
 export const get = Effect.fnUntraced(
   function* (input: Input) {
@@ -154,13 +228,16 @@ export const get = Effect.fnUntraced(
     const sources = input.path.length === 1 ? [only ?? ""] : input.path.slice(0, -1)
     const toPipe = target === PIPE
     if (toPipe && input.json) return yield* usage("--json and - both want standard output")
-    const { deltas, open, pages } = yield* FilesLink.make(input)
-    const found: Array<FileWalk.Match> = []
+    yield* Files.refuseEmpty(input.path)
+    const { deltas, digest, open, pages } = yield* FilesLink.make(input)
+    const found: Array<FileWalk.Match & { readonly name: string }> = []
     for (const source of sources) {
-      const matches = yield* Effect.mapError(FileWalk.expand(pages, source), Files.failure)
+      const matches = yield* Effect.mapError(FileWalk.expand(pages, source), Files.failureThere)
       for (const match of matches) {
-        const refusal = refuse(match, match.path, input.recursive && !toPipe)
-        if (refusal === undefined) found.push(match)
+        const isPiped = toPipe && match.kind === "folder"
+        const refusal = isPiped ? notPiped(match.path) : refuse(match, match.path, input.recursive)
+        const name = isContents(source) && matches.length === 1 ? "" : Files.nameOf(match.path)
+        if (refusal === undefined) found.push({ ...match, name })
         // What a pattern meets beside files is passed over; what is named is not.
         else if (matches.length === 1) return yield* refusal
         else if (!input.quiet) yield* Output.note(refusal.message)
@@ -173,26 +250,26 @@ export const get = Effect.fnUntraced(
       }
       return
     }
-    const { base, name } = yield* Effect.fromResult(targetHere(target, found.length === 1 && sources.length === 1))
-    const named = found.map((match) => ({ match, from: match.path, to: name ?? Files.nameOf(match.path) }))
+    const isOne = found.length === 1 && sources.length === 1
+    const { base, name } = yield* targetHere(target, isOne ? found[0] : undefined)
+    const named = found.map((match) => ({ match, from: match.path, to: topOf(name ?? match.name) }))
     const twice = doubled(named)
     if (twice !== undefined) return yield* usage(twice)
     const folders = yield* LocalFolders
-    const local = yield* Effect.mapError(folders.open(Path.resolve(base), { make: true }), Files.failure)
+    const local = yield* Effect.mapError(folders.open(Path.resolve(base), { make: true }), Files.failureHere)
     const here = FileWalk.pagesOf(local)
-    const tops = yield* Effect.forEach(named, (one) =>
-      Effect.map(knownBelow(here, one.match, one.to), (known): Top => ({ ...one, known }))
-    ).pipe(Effect.mapError(Files.failure))
+    const tops = yield* Effect.mapError(knownAll(here, named, input.conflict), Files.failureHere)
     const show = yield* FilesShow.make(input)
-    const ask = FilesAsk.make(show, "here")
+    const called: FilesShow.Called = ({ to }) => Path.join(base, to)
+    const ask = FilesAsk.make(show, "here", called)
     const left = Files.makeLeft()
+    const idleMs = input.timeout.silentMs
     const events = Transfers.get(
-      { open, local, idleMs: input.timeout.silentMs, delta: deltas(input.delta), ...ask.options(input.conflict) },
-      itemsOf(pages, tops, left, show)
+      { open, local, digest, idleMs, delta: deltas(input.delta), ...ask.options(input.conflict) },
+      itemsOf(pages, tops, left, show, { broken: Files.transferError, conflict: input.conflict })
     )
-    yield* show.run(events, ({ to }) => Path.join(base, to))
-    yield* left.end(input.quiet)
-    yield* show.end
+    yield* show.run(events, called)
+    yield* left.end(input.quiet, show.end)
     yield* ask.end
   },
   Effect.scoped,
@@ -211,19 +288,19 @@ interface Source {
 }
 
 /** A path that a user names is followed to where it leads; below it no link is. */
-const sourceOf = (said: string): Source | undefined => {
-  const there = statHere(said)
-  if (there === undefined) return undefined
-  const real = Fs.realpathSync(said)
-  return { base: Path.dirname(real), name: Path.basename(real), said }
-}
+const sourceOf = Effect.fnUntraced(function* (said: string) {
+  if ((yield* statHere(said)) === undefined) return undefined
+  const real = yield* onHost(said, () => Fs.realpathSync(said))
+  const source: Source = { base: Path.dirname(real), name: Path.basename(real), said }
+  return source
+})
 
 /** Where the shell does not expand patterns we do. */
 const expandHere = Effect.fnUntraced(function* (said: string) {
-  const one = sourceOf(said)
+  const one = yield* sourceOf(said)
   if (one !== undefined) return [one]
   const slashed = process.platform === "win32" ? said.replaceAll("\\", "/") : said
-  if (!Glob.isPattern(slashed)) return yield* notFound(`${JSON.stringify(said)}: no such file or folder`)
+  if (!Glob.isPattern(slashed)) return yield* Files.hostFailure(said, "ENOENT")
   const parts = slashed.split("/")
   const plain = parts.findIndex(Glob.isPattern)
   const folder = parts.slice(0, plain).join("/")
@@ -233,15 +310,13 @@ const expandHere = Effect.fnUntraced(function* (said: string) {
   const matches = yield* folders.open(Path.resolve(within), { readOnly: true }).pipe(
     Effect.flatMap((tree) => FileWalk.expand(FileWalk.pagesOf(tree), pattern)),
     Effect.scoped,
-    Effect.mapError(Files.failure)
+    Effect.mapError(Files.failureHere)
   )
-  return matches.flatMap(({ path }) => {
-    const source = sourceOf(Path.join(within, path))
-    return source === undefined ? [] : [source]
-  })
+  const sources = yield* Effect.forEach(matches, ({ path }) => sourceOf(Path.join(within, path)))
+  return sources.filter((source) => source !== undefined)
 })
 
-/** What is at a path, if anything is. */
+/** What is at a path of the server, if anything is. */
 export const existing = <A>(stat: Effect.Effect<A, Files.RemoteError>): Effect.Effect<Option.Option<A>, Failure> =>
   stat.pipe(
     Effect.asSome,
@@ -249,10 +324,12 @@ export const existing = <A>(stat: Effect.Effect<A, Files.RemoteError>): Effect.E
       (error) => error instanceof FilesError && error.reason === "NotFound",
       () => Effect.succeedNone
     ),
-    Effect.mapError(Files.failure)
+    Effect.mapError(Files.failureThere)
   )
 
-const remoteJoin = (folder: string, name: string): string => `${folder.replace(/\/+$/, "")}/${name}`
+/** A refusal that does not say which of many names it is about. */
+const naming = (said: string, { message }: FilesError): Failure =>
+  usage(Printable.line(`${JSON.stringify(said)}: ${message}`))
 
 const putPipe = Effect.fnUntraced(function* (input: Input, to: string) {
   const { open, pages } = yield* FilesLink.make(input)
@@ -260,7 +337,11 @@ const putPipe = Effect.fnUntraced(function* (input: Input, to: string) {
   if (to.endsWith("/") || Option.exists(there, ({ kind }) => kind === "folder")) {
     return yield* usage(`${JSON.stringify(to)} is a folder: give the file's name too`)
   }
-  if (Option.isSome(there) && input.conflict === "skip") return yield* Output.note(`${to} is there already: skipped`)
+  if (Option.isSome(there) && input.conflict === "skip") {
+    if (input.json) yield* Output.line(Printable.json({ _tag: "Skipped", from: PIPE, to: Files.canonical(to) }))
+    else if (!input.quiet) yield* Output.note(Printable.line(`${to} is there already: skipped`))
+    return
+  }
   if (Option.isSome(there) && input.conflict === "ask") return yield* FilesAsk.refusal(to)
   const bytes = Stream.fromAsyncIterable(process.stdin as AsyncIterable<Uint8Array>, () =>
     failed("standard input cannot be read")
@@ -278,6 +359,7 @@ export const put = Effect.fnUntraced(
     const [first] = input.path
     if (first === undefined) return yield* usage("What? Give a path on this host")
     const isOnly = input.path.length === 1
+    yield* Files.refuseEmpty(input.path)
     const to = isOnly ? "/" : (input.path.at(-1) ?? "/")
     const named = isOnly ? [first] : input.path.slice(0, -1)
     if (named.includes(PIPE)) {
@@ -285,12 +367,14 @@ export const put = Effect.fnUntraced(
       return yield* putPipe(input, to)
     }
     const sources = (yield* Effect.forEach(named, expandHere)).flat()
-    const { deltas, open, pages, server } = yield* FilesLink.make(input)
+    const { deltas, digest, open, pages, server, touch } = yield* FilesLink.make(input)
     const there = yield* existing(pages.stat(to))
     const isFolder = Option.exists(there, ({ kind }) => kind === "folder")
     if (Option.isSome(there) && !isFolder && sources.length > 1) {
       return yield* usage(`${JSON.stringify(to)} must be a folder to take several things`)
     }
+    const isTaken = Option.isSome(there) && !isFolder
+    if (isTaken && to.endsWith("/")) return yield* failed(`${JSON.stringify(to)} is no folder on the server`)
     const isPutInto = isFolder || sources.length > 1 || to.endsWith("/")
     const folders = yield* LocalFolders
     const left = Files.makeLeft()
@@ -298,39 +382,41 @@ export const put = Effect.fnUntraced(
     const groups = Map.groupBy(sources, ({ base }) => base)
     const all: Array<{ readonly from: string; readonly to: string }> = []
     const plans: Array<{ readonly local: LocalTree; readonly items: Items }> = []
+    const way: Way = { broken: Files.transferErrorHere, conflict: input.conflict }
     for (const [base, members] of groups) {
-      const local = yield* Effect.mapError(folders.open(base, { readOnly: true }), Files.failure)
+      const local = yield* Effect.mapError(folders.open(base, { readOnly: true }), Files.failureHere)
       const list = FileWalk.pagesOf(local)
-      const tops: Array<Top> = []
+      const targets: Array<Omit<Top, "known">> = []
       for (const { name, said } of members) {
-        const match = yield* Effect.mapError(list.stat(name), Files.failure)
+        const match = yield* Effect.mapError(list.stat(name), (error) =>
+          error.reason === "BadName" ? naming(said, error) : Files.failureHere(error)
+        )
         const refusal = refuse(match, said, input.recursive)
         if (refusal !== undefined) return yield* refusal
-        const called = Path.basename(Path.resolve(said))
-        const into = isPutInto ? remoteJoin(to, called) : to
-        const known = yield* Effect.mapError(knownBelow(pages, match, into), Files.failure)
-        tops.push({ match, from: match.path, to: into, known })
+        if (isTaken && match.kind === "folder") return yield* failed(`${JSON.stringify(to)} is no folder on the server`)
+        const called = isContents(said) ? "" : Path.basename(Path.resolve(said))
+        const into = topOf(isPutInto ? `${to}/${called}` : to)
+        targets.push({ match, from: match.path, to: into })
       }
+      const tops = yield* Effect.mapError(knownAll(pages, targets, input.conflict), Files.failureThere)
       all.push(...tops.map(({ from, to: at }) => ({ from: Path.join(base, from), to: at })))
-      plans.push({ local, items: itemsOf(list, tops, left, show) })
+      plans.push({ local, items: itemsOf(list, tops, left, show, way) })
     }
     const twice = doubled(all)
     if (twice !== undefined) return yield* usage(twice)
     if (isPutInto && !isFolder) {
-      yield* Effect.mapError(server["Files.Mkdir"]({ path: to, parents: true }), Files.failure)
+      yield* Effect.mapError(server["Files.Mkdir"]({ path: to, parents: true }), Files.failureThere)
     }
     const ask = FilesAsk.make(show, "there")
+    const idleMs = input.timeout.silentMs
+    const delta = deltas(input.delta)
     for (const { items, local } of plans) {
       yield* show.run(
-        Transfers.put(
-          { open, local, idleMs: input.timeout.silentMs, delta: deltas(input.delta), ...ask.options(input.conflict) },
-          items
-        ),
+        Transfers.put({ open, local, digest, touch, idleMs, delta, ...ask.options(input.conflict) }, items),
         ({ to: at }) => at
       )
     }
-    yield* left.end(input.quiet)
-    yield* show.end
+    yield* left.end(input.quiet, show.end)
     yield* ask.end
   },
   Effect.scoped,
