@@ -12,8 +12,26 @@ import { command } from "./programs/cli/Catalog.ts"
 import { ExitCode, Failure } from "./programs/cli/Failure.ts"
 import * as LostLine from "./programs/LostLine.ts"
 
-// A reader of our output that goes away (`| head`) is no error of ours.
-for (const stream of [process.stdout, process.stderr]) stream.on("error", () => process.exit(ExitCode.Ok))
+/** How long what is under way may take to end in order once nobody can be told of it any more. */
+const LAST_MS = 3000
+
+/** Why output could not be written, unless it is that nobody reads it. */
+let unwritten: string | undefined
+let isOver = false
+const onOutputError = ({ code = "unknown" }: NodeJS.ErrnoException): void => {
+  if (isOver) return
+  isOver = true
+  // A reader that goes away (`| head`) is no error of ours; a full disk is one.
+  if (code !== "EPIPE" && code !== "EOF") {
+    unwritten = code
+    process.exitCode = ExitCode.Failed
+    process.stderr.write(`clawchat: the output cannot be written (${code})\n`)
+  }
+  // In order: a server that is not told keeps the session and its streams until they are silent for long.
+  process.emit("SIGTERM", "SIGTERM")
+  setTimeout(() => process.exit(), LAST_MS).unref()
+}
+for (const stream of [process.stdout, process.stderr]) stream.on("error", onOutputError)
 
 // Node would open a debugger's port, and through that all that is in memory.
 process.on("SIGUSR1", () => {})
@@ -21,10 +39,15 @@ process.on("SIGUSR1", () => {})
 // A tier that `up` started ends when `up` does, however that ended.
 if (process.channel !== undefined) process.once("disconnect", () => process.kill(process.pid, "SIGTERM"))
 
+/** What runs until it is told to stop: that is how it ends well. Of anything else only half is done then. */
+const LASTING = new Set(["up", "server", "llm", "rendezvous", "chat", "client"])
+const verbs = new Set(command.subcommands.flatMap(({ commands }) => commands.map(({ name }) => name)))
+const isLasting = LASTING.has(process.argv.slice(2).find((each) => verbs.has(each)) ?? "")
+
 /** A service that is told to stop has done its work; a person who presses Ctrl-C has interrupted it. */
 let terminated = false
 process.once("SIGTERM", () => {
-  terminated = true
+  terminated = isLasting || isOver
 })
 
 /** Standard output is for what was asked: a mistake on the command line is one line on standard error. */
@@ -45,6 +68,7 @@ const presenter: CliOutput.Presenter = {
 }
 
 const codeOf = (cause: Cause.Cause<unknown>): number => {
+  if (unwritten !== undefined) return ExitCode.Failed
   if (Cause.hasInterruptsOnly(cause)) return terminated ? ExitCode.Ok : ExitCode.Interrupted
   const error = Cause.squash(cause)
   if (error instanceof Failure) {
@@ -67,6 +91,9 @@ Command.runWith(command, { version: manifest.version })(process.argv.slice(2)).p
   Effect.provide(NodeServices.layer),
   NodeRuntime.runMain({
     disableErrorReporting: true,
-    teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) ? ExitCode.Ok : codeOf(exit.cause))
+    teardown: (exit, onExit) => {
+      const isOk = Exit.isSuccess(exit) && unwritten === undefined
+      onExit(isOk ? ExitCode.Ok : Exit.isSuccess(exit) ? ExitCode.Failed : codeOf(exit.cause))
+    }
   })
 )

@@ -2,6 +2,7 @@
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { bin } from "../Program.ts"
 import * as Here from "./Here.ts"
 import { assertFails, assertNoStacks, type Result, Tiers, tree, World } from "./Tiers.ts"
 
@@ -92,6 +93,12 @@ describe("files", () => {
     const found = await ok(["find", "look", "--name", "*.txt", "--kind", "file"])
     assert.strictEqual(found.stdout, "look/a.txt\nlook/sub/c.txt\nlook/sub/\u6f22\u5b57.txt\n")
     assert.strictEqual((await ok(["cat", "look/a.txt", "look/sub/*"])).stdout, "one12345x")
+    for (const verb of ["ls", "du"]) {
+      const some = await files([verb, "look/nothing", "look/sub", "--json"])
+      assert.strictEqual(some.code, 3)
+      assert.strictEqual(some.stderr, 'clawchat: "/look/nothing": no such file or folder\nclawchat: 1 of 2 failed\n')
+      assert.strictEqual(JSON.parse(some.stdout).length, verb === "ls" ? 2 : 1)
+    }
     assertFails(await files(["ls", "look/*.png"]), 3, /nothing matches/)
     assertFails(await files(["cat", "look/nothing"]), 3, /no such file/)
   })
@@ -120,21 +127,78 @@ describe("files", () => {
     await ok(["rm", "change/z/b.txt"])
     assert.match((await ok(["trash", "empty"])).stderr, /deleted 1 for good/)
     assertFails(await files(["trash", "restore", "change/z/b.txt"]), 3, /not in the trash/)
+    assertFails(await files(["trash", "empty", "nothing"]), 3, /"nothing" is not in the trash/)
+  })
+
+  it("what is done already: mkdir -p of the base, and mv to where a thing is", async () => {
+    await ok(["mkdir", "-p", "/", "done/already"])
+    assertFails(await files(["mv", "done/already", "done"]), 1, /^clawchat: "\/done\/already": it is there already\n$/)
+    await ok(["mkdir", "top"])
+    assertFails(await files(["mv", "top", "/"]), 1, /^clawchat: "\/top": it is there already\n$/)
+    await ok(["rm", "-r", "--forever", "done", "top"])
+  })
+
+  it("a pattern does what it can with all that it meets, and tells the rest", async () => {
+    const top = lay(`${base}/many`, { "a/1": "1", "a/b/2": "2", "into/x": "x", f: "f", g: "g" })
+    const removed = await files(["rm", "many/*"])
+    assert.deepStrictEqual([removed.code, Object.keys(tree(top))], [1, ["a", "a/1", "a/b", "a/b/2", "into", "into/x"]])
+    assert.match(removed.stderr, /"\/many\/a" is a folder: add -r\n/)
+    assert.match(removed.stderr, /clawchat: 2 of 4 failed\n$/)
+    lay(top, { f: "f" })
+    // The target itself is among them.
+    const moved = await files(["mv", "many/{*,a/*}", "many/into"])
+    assert.deepStrictEqual([moved.code, Object.keys(tree(top)).length], [1, 7])
+    assert.match(moved.stderr, /into\/into": a folder cannot be moved into itself\n/)
+    assert.strictEqual(tree(top)["into/a/b/2"], "2")
+    // A folder is one thing in the trash, with all that is in it.
+    const all = await ok(["rm", "-r", "many/{*,into/*,into/a/*}", "--json"])
+    assert.strictEqual(all.stdout, '{"removed":"/many/into","forever":false}\n')
+    await ok(["trash", "restore", "many/into"])
+    assert.strictEqual(tree(top)["into/a/1"], "1")
+    await ok(["rm", "-r", "--forever", "many"])
   })
 
   it("pipes: put - takes standard input, get to - gives it back", async () => {
     await ok(["put", "-", "pipe.txt"], "through a pipe\n")
     assert.strictEqual((await apart(["get", "pipe.txt", "-"])).stdout, "through a pipe\n")
     assertFails(await files(["put", "-", "pipe.txt"], "again"), 1, /there already: give --conflict/)
+    const skipped = await ok(["put", "-", "pipe.txt", "--conflict", "skip", "--json"])
+    assert.strictEqual(skipped.stdout, '{"_tag":"Skipped","from":"-","to":"/pipe.txt"}\n')
+    assertFails(await files(["get", "-r", "look", "-"]), 2, /"\/look" is a folder: standard output takes files/)
     await ok(["put", "-", "pipe.txt", "--conflict", "overwrite"], "again")
     assert.strictEqual(Fs.readFileSync(`${base}/pipe.txt`, "utf8"), "again")
     assertFails(await files(["put", "-"], "x"), 2, /needs a name/)
+  })
+
+  it("a reader that goes away ends the session too; a full disk is told", {
+    skip: !Fs.existsSync("/dev/full")
+  }, async () => {
+    Fs.writeFileSync(`${base}/long.bin`, Buffer.alloc(4_000_000, 7))
+    const shell = (line: string): Promise<Result> =>
+      world.run(["-c", line, process.execPath, bin], { program: "/bin/sh", env: { CLAWCHAT_HOME: home } })
+    const sessions = async (): Promise<unknown> =>
+      JSON.parse((await Here.run(["status", "--home", tiers.home, "--json"])).stdout).sessions
+    const before = await sessions()
+    const read = await shell('("$0" "$1" files cat long.bin; echo $? >&2) | head -c 5')
+    assert.deepStrictEqual([read.stdout.length, read.stderr], [5, "0\n"])
+    assert.deepStrictEqual(await sessions(), before)
+    const full = await shell('"$0" "$1" files cat long.bin > /dev/full')
+    assertFails(full, 1, /the output cannot be written \(ENOSPC\)/)
+    Fs.unlinkSync(`${base}/long.bin`)
   })
 
   it("what is there already is overwritten only on a word", async () => {
     const here = lay(world.path("conflict"), { "f.txt": "mine" })
     await ok(["put", `${here}/f.txt`])
     assert.match((await ok(["put", `${here}/f.txt`])).stderr, /the same already/)
+    // Content decides where times differ, for files of one piece and of more.
+    Fs.writeFileSync(`${here}/l.bin`, Buffer.alloc(100_000, 7))
+    await ok(["put", `${here}/l.bin`])
+    for (const name of ["f.txt", "l.bin"]) {
+      Fs.utimesSync(`${here}/${name}`, 1_600_000_000, 1_600_000_000)
+      assert.match((await ok(["put", `${here}/${name}`])).stderr, /the same already/)
+      assert.match((await ok(["get", name, `${here}/`])).stderr, /the same already/)
+    }
     Fs.writeFileSync(`${here}/f.txt`, "newer and longer")
     const refused = await files(["put", `${here}/f.txt`])
     assert.strictEqual(refused.code, 1, JSON.stringify(refused))
@@ -158,7 +222,49 @@ describe("files", () => {
     const here = lay(world.path("twice"), { "a/same": "1", "b/same": "2" })
     assertFails(await files(["put", `${here}/a/same`, `${here}/b/same`, "/"]), 2, /would both become/)
     assertFails(await files(["put", "-r", `${here}/a`, `${here}/nothing`, "/"]), 3, /no such file/)
+    assertFails(await files(["put", `${here}/a/same`, `${here}/a/new\nline`, "/"]), 3, /new\\nline": no such file/)
+    Fs.writeFileSync(`${here}/a/new\nline`, "")
+    assertFails(
+      await files(["put", `${here}/a/same`, `${here}/a/new\nline`, "/"]),
+      2,
+      /new\\nline": this path is refused/
+    )
     assert.isFalse(Fs.existsSync(`${base}/same`) || Fs.existsSync(`${base}/a`))
+  })
+
+  it("folders: what is in one, one where a file stands, and what this host refuses", async () => {
+    const here = lay(world.path("folders"), { "d/a": "a", "d/e/b": "b", file: "f" })
+    await ok(["put", `${here}/file`, "taken"])
+    for (const to of ["taken", "taken/"]) {
+      assertFails(await files(["put", "-r", `${here}/d`, to]), 1, /"taken\/?" is no folder on the server/)
+    }
+    await ok(["put", "-r", `${here}/d/.`, "whole"])
+    const again = events((await ok(["put", "-r", `${here}/d/.`, "whole/", "--json"])).stdout)
+    assert.deepStrictEqual(again.map(({ _tag, to }) => `${_tag} ${to}`).sort(), [
+      "Folder /whole",
+      "Same /whole/a",
+      "Same /whole/e/b"
+    ])
+    assert.deepStrictEqual(tree(`${base}/whole`), tree(`${here}/d`))
+    assertFails(await files(["get", "-r", "whole", `${here}/file`]), 1, /file" is no folder\n/)
+    assertFails(await files(["get", "taken", `${here}/file/x`]), 1, /file" is no folder\n/)
+    await ok(["get", "-r", "whole/.", `${here}/new/folder/`])
+    assert.deepStrictEqual(tree(`${here}/new/folder`), tree(`${here}/d`))
+    const modes = [`${here}/new`, `${here}/new/folder`, here].map((path) => Fs.statSync(path).mode)
+    assert.deepStrictEqual(modes[0], modes[2], "made as the umask says")
+    assert.deepStrictEqual(modes[1], modes[2], "made as the umask says")
+    Fs.symlinkSync("loop", `${here}/loop`)
+    assertFails(await files(["put", `${here}/loop`]), 1, /loop": this host cannot read it \(ELOOP\)/)
+    assertFails(await files(["get", "taken", `${here}/loop`]), 1, /loop": this host cannot read it \(ELOOP\)/)
+    for (const args of [
+      ["put", here, ""],
+      ["get", "", here],
+      ["sync", "", "whole"],
+      ["mv", "taken", ""]
+    ]) {
+      assertFails(await files(args), 2, /a path is empty/)
+    }
+    await ok(["rm", "-r", "--forever", "taken", "whole"])
   })
 
   it("sync: there and back, what is gone goes, and a dry run does nothing", async () => {
@@ -171,7 +277,33 @@ describe("files", () => {
     assert.isFalse(Fs.existsSync(`${base}/synced`))
     await sync()
     assert.deepStrictEqual(tree(`${base}/synced`), tree(here))
-    assert.match((await sync()).stderr, /3 files the same already/)
+    assert.match((await sync()).stderr, /^0 files; .*; 3 the same already\n$/)
+    assert.match((await sync("--checksum")).stderr, /; 3 the same already\n$/)
+    const dry = await ok(["sync", "--back", "--dry-run", "--json", world.path("nowhere"), "synced"])
+    assert.deepInclude(JSON.parse(dry.stdout), { folders: ["sub", "sub/deep"], removed: [], equal: 0 })
+    assert.deepStrictEqual([dry.stdout.split("\n").length, Fs.existsSync(world.path("nowhere"))], [2, false])
+    assertFails(
+      await files(["sync", "--delete", world.path("nowhere"), "synced"]),
+      3,
+      /nowhere": no such folder \(here\)\n/
+    )
+    assertFails(
+      await files(["sync", "--back", world.path("nowhere"), "no-such"]),
+      3,
+      /no-such": no such file or folder \(on the server\)\n/
+    )
+    assert.isFalse(Fs.existsSync(world.path("nowhere")))
+    // What cannot be named on one side is not told to be gone from the other.
+    Fs.writeFileSync(`${base}/synced/stray`, "")
+    Fs.writeFileSync(`${here}/new\nline`, "")
+    for (const more of [["--dry-run"], []]) {
+      const kept = await files(["sync", "--delete", here, "synced", ...more])
+      assert.deepStrictEqual([kept.code, kept.stdout], [1, ""])
+      assert.match(kept.stderr, /\nclawchat: nothing was removed, because not everything could be named\n$/)
+    }
+    assert.isTrue(Fs.existsSync(`${base}/synced/stray`))
+    Fs.rmSync(`${base}/synced/stray`)
+    Fs.rmSync(`${here}/new\nline`)
     Fs.rmSync(`${here}/sub/deep`, { recursive: true })
     const write = (content: string): void => {
       Fs.writeFileSync(`${here}/a.txt`, content)
@@ -193,6 +325,55 @@ describe("files", () => {
     assert.deepStrictEqual(tree(here), tree(`${base}/synced`))
     assertFails(await files(["sync", "--back", "--delete", here, "no-such"]), 3, /no such/)
     assert.isTrue(Fs.existsSync(`${here}/a.txt`))
+  })
+
+  it("sync: a time or mode that alone differs is brought over, and then there is nothing to do", async () => {
+    const here = lay(world.path("touched"), { "a.txt": "a", "run.sh": "echo", "sub/b.txt": "b" })
+    const there = `${base}/touched`
+    const sync = (...more: ReadonlyArray<string>) => ok(["sync", here, "touched", ...more])
+    const facts = (at: string) =>
+      ["a.txt", "run.sh", "sub/b.txt"].map((name) => {
+        const { mode, mtimeMs } = Fs.statSync(Path.join(at, name))
+        return [name, Math.floor(mtimeMs), mode & 0o100]
+      })
+    const touched = ({ stdout }: { readonly stdout: string }) =>
+      stdout
+        .split("\n")
+        .flatMap((line) => (line === "" ? [] : [JSON.parse(line)]))
+        .map(({ _tag, from, touched }) => [_tag, from, touched])
+        .sort()
+    await sync()
+    Fs.utimesSync(`${here}/a.txt`, 1_600_000_000, 1_600_000_000)
+    Fs.chmodSync(`${here}/run.sh`, 0o755)
+    assert.strictEqual((await sync("--dry-run")).stdout, "* a.txt\n* run.sh\n")
+    assert.deepStrictEqual(touched(await sync("--json")), [
+      ["Same", "/a.txt", true],
+      ["Same", "/run.sh", true]
+    ])
+    assert.deepStrictEqual(facts(there), facts(here))
+    assert.strictEqual((await sync("--dry-run")).stdout, "")
+    Fs.utimesSync(`${there}/sub/b.txt`, 1_500_000_000, 1_500_000_000)
+    Fs.chmodSync(`${there}/run.sh`, 0o600)
+    assert.strictEqual((await sync("--back", "--dry-run")).stdout, "* run.sh\n* sub/b.txt\n")
+    await sync("--back")
+    assert.deepStrictEqual(facts(here), facts(there))
+    assert.strictEqual((await sync("--back", "--dry-run")).stdout, "")
+    // As with put and get, if what is there may be overwritten.
+    Fs.utimesSync(`${here}/a.txt`, 1_400_000_000, 1_400_000_000)
+    Fs.chmodSync(`${here}/run.sh`, 0o755)
+    const put = (rule: string) => files(["put", "-r", "--json", "--conflict", rule, `${here}/.`, "touched"])
+    assert.notDeepInclude(touched(await put("rename")), ["Same", "/touched/a.txt", true])
+    assert.notDeepEqual(facts(there), facts(here))
+    await put("overwrite")
+    assert.deepStrictEqual(facts(there), facts(here))
+    Fs.chmodSync(`${there}/run.sh`, 0o600)
+    await ok(["put", "--conflict", "overwrite", `${here}/run.sh`, "touched"])
+    assert.deepStrictEqual(facts(there), facts(here))
+    Fs.chmodSync(`${here}/run.sh`, 0o600)
+    await ok(["get", "--conflict", "overwrite", "touched/run.sh", here])
+    assert.deepStrictEqual(facts(here), facts(there))
+    const same = await ok(["put", "--conflict", "overwrite", `${here}/a.txt`, "touched"])
+    assert.match(same.stderr, /^\/touched\/a\.txt {2}is the same already\n0 files; .*; 1 the same already\n$/)
   })
 
   it(`no way out of the base${hasLists ? "" : " (the lists of ../shared/vectors are not here)"}`, async () => {

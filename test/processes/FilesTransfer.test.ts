@@ -132,12 +132,14 @@ describe("files that travel", () => {
     Fs.rmSync(back, { recursive: true })
   })
 
-  it("Ctrl-C leaves nothing visible, says so, and the same command goes on", async () => {
-    const running = await underWay("put", large)
-    running.kill("SIGINT")
-    assert.deepStrictEqual(await running.exit(), { code: 130, signal: null })
-    assert.match(running.stderr, /^stopped: what has arrived is kept/m)
-    assert.notInclude(visible(base), "large.bin")
+  it("Ctrl-C or TERM leaves nothing visible, says so, and the same command goes on", async () => {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      const running = await underWay("put", large)
+      running.kill(signal)
+      assert.deepStrictEqual(await running.exit(), { code: 130, signal: null }, signal)
+      assert.match(running.stderr, /^stopped: what has arrived is kept/m)
+      assert.notInclude(visible(base), "large.bin")
+    }
     resumed(await ok("put", large, "--json"))
     assert.strictEqual(sha256(Path.join(base, "large.bin")), sum)
     assert.deepStrictEqual(parts(base), [])
