@@ -34,6 +34,7 @@ import { RemoteFiles } from "../services/RemoteFiles.ts"
 import * as Copying from "./Copying.ts"
 import * as FileFacts from "./FileFacts.ts"
 import * as FileReader from "./FileReader.ts"
+import { FolderNames } from "./FolderNames.ts"
 import { ensureInside, type Folder, openBase, readNames, within } from "./HeldFolders.ts"
 import { attempt, orAbsent } from "./HostErrors.ts"
 import * as Moving from "./Moving.ts"
@@ -129,12 +130,14 @@ export const make = Effect.fnUntraced(function* (
     return entries
   }
 
+  const folders = new FolderNames()
+
   const list = Effect.fn("FileTree.list")(function* (path: string, { cursor, limit }: ListOptions = {}) {
     const folder = yield* parsed(path)
     yield* checkCursor(cursor)
     return yield* permits.withPermit(
       reading(folder, folder, async (held) => {
-        const { names, unnamed } = await readNames(held, folder)
+        const { names, unnamed } = await folders.of(held, folder, cursor !== undefined)
         let page = slice(names, cursor, limit)
         let entries = await entriesOf(held, page.names)
         // A page that says that more follows brings something, and its last name is where that is.
@@ -158,7 +161,7 @@ export const make = Effect.fnUntraced(function* (
   const walk = Effect.fn("FileTree.walk")(function* (path: string, walking: WalkOptions = {}) {
     const folder = yield* parsed(path)
     const after = yield* walkCursor(walking.cursor)
-    return yield* permits.withPermit(reading(folder, folder, (held) => TreeWalk.walk(held, after, walking)))
+    return yield* permits.withPermit(reading(folder, folder, (held) => TreeWalk.walk(held, after, walking, folders)))
   })
 
   const count = Effect.fn("FileTree.usage")(function* (path: string) {

@@ -4,7 +4,8 @@ import { Found, MAX_DEPTH, MAX_PAGE_LENGTH, Usage, Walk } from "../domain/Remote
 import type * as RemotePath from "../domain/RemotePath.ts"
 import { failure, isReserved, type WalkOptions } from "../services/FileTree.ts"
 import { facts } from "./FileFacts.ts"
-import { decodeName, type Folder, pathAt, rawNames, readNames, sorted } from "./HeldFolders.ts"
+import type { FolderNames } from "./FolderNames.ts"
+import { decodeName, type Folder, pathAt, rawNames } from "./HeldFolders.ts"
 import { codeOf, ignore, orAbsent } from "./HostErrors.ts"
 
 /** Entries that one page looks at. */
@@ -19,6 +20,7 @@ const MAX_RESERVED = 10_000
 const MAX_UNREAD = 100
 
 interface Going {
+  readonly folders: FolderNames
   readonly limit: number
   readonly depth: number
   readonly keep: NonNullable<WalkOptions["keep"]>
@@ -39,11 +41,11 @@ const visit = async (
   after: ReadonlyArray<string>,
   going: Going
 ): Promise<boolean> => {
-  const { names, unnamed } = await readNames(folder, path)
   const [from, ...rest] = after
+  const { names, unnamed } = await going.folders.of(folder, path, from !== undefined)
   // Counted where the folder is first read.
   if (from === undefined) going.unnamed += unnamed
-  for (const name of sorted(names)) {
+  for (const name of names) {
     if (from !== undefined && name < from) continue
     const here = [...path, name]
     const begun = name === from
@@ -75,8 +77,14 @@ const visit = async (
 }
 
 /** One page of a tree, from behind `after`; the cursor is the last path looked at. */
-export const walk = async (folder: Folder, after: RemotePath.RemotePath, options: WalkOptions): Promise<Walk> => {
+export const walk = async (
+  folder: Folder,
+  after: RemotePath.RemotePath,
+  options: WalkOptions,
+  folders: FolderNames
+): Promise<Walk> => {
   const going: Going = {
+    folders,
     limit: Math.min(Math.max(1, Math.trunc(options.limit ?? MAX_PAGE_LENGTH) || 1), MAX_PAGE_LENGTH),
     depth: Math.min(Math.max(1, Math.trunc(options.depth ?? MAX_DEPTH) || 1), MAX_DEPTH),
     keep: options.keep ?? (() => true),

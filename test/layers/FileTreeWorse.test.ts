@@ -356,4 +356,33 @@ describe.skipIf(!posix)("FileTree on a disk that is not what it should be", () =
       assert.strictEqual(yield* reason(tree.open("status")), "Unsupported")
     })
   )
+
+  it.effect("pages of a long folder share what was read of it, and see what changes between them", () =>
+    Effect.gen(function* () {
+      const at = base()
+      const names = Array.from({ length: 3500 }, (_, i) => `n${String(i).padStart(4, "0")}`)
+      for (const name of names) Fs.writeFileSync(Path.join(at, name), "")
+      const tree = yield* make(at)
+      const pages = [
+        (cursor: string | undefined) => tree.list("/", cursor === undefined ? {} : { cursor }),
+        (cursor: string | undefined) => tree.walk("/", cursor === undefined ? {} : { cursor })
+      ]
+      for (const page of pages) {
+        const seen: Array<string> = []
+        let cursor: string | undefined
+        for (let i = 0; i === 0 || cursor !== undefined; i++) {
+          const { entries, cursor: next } = yield* page(cursor)
+          seen.push(...entries.map((entry) => ("name" in entry ? entry.name : entry.path)))
+          cursor = next
+          if (i === 2) {
+            Fs.rmSync(Path.join(at, "n3400"))
+            Fs.writeFileSync(Path.join(at, "z"), "")
+          }
+        }
+        assert.deepStrictEqual(seen, [...names.filter((name) => name !== "n3400"), "z"])
+        Fs.rmSync(Path.join(at, "z"))
+        Fs.writeFileSync(Path.join(at, "n3400"), "")
+      }
+    })
+  )
 })
