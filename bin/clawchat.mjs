@@ -110,10 +110,13 @@ const codeOf = (folder) => {
  * young generation that stays small (1 MB, twice) and no marking in steps they free the buffers before it comes to that.
  * Whatever outlives two scavenges is old, and V8 would let that grow to several times what is in use: moving 20,000 files
  * took 240 MB. So it collects at a quarter more, and one thread scavenges: several fill pages that are never full.
+ *
+ * Nor does a thread in the background compile for the baseline: where it finds that quarter used up it waits for the main
+ * thread to collect, and one that is in process.exit() waits for that thread: seen once, a `ping` that never ended.
  */
 const tuneCollector = () => {
   const flags = ["--no-incremental-marking", "--semi-space-growth-factor=1", "--heap-growing-percent=25"]
-  for (const flag of flags.concat("--no-parallel-scavenge")) setFlagsFromString(flag)
+  for (const flag of flags.concat("--no-parallel-scavenge", "--no-concurrent-sparkplug")) setFlagsFromString(flag)
 }
 
 /**
